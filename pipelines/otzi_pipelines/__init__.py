@@ -1,0 +1,1 @@
+"""Pipelines: one module for each verb that makes a product."""

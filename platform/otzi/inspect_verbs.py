@@ -1,0 +1,1 @@
+"""Verbs that look and do not touch: ls, info, path."""

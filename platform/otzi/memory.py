@@ -1,0 +1,67 @@
+"""Memory as an argument: sizes as people write them, and the peak that a run reached."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import sys
+
+from otzi.errors import UsageError
+
+__all__ = [
+    "available_memory_bytes",
+    "format_bytes",
+    "parse_bytes",
+    "peak_memory_bytes",
+    "usable_cores",
+]
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
+
+
+def parse_bytes(text: str) -> int:
+    """Give the number of bytes of ``"2GB"``, ``"512 MiB"`` or ``"1000000"``.
+
+    Raises
+    ------
+    UsageError
+        If the text is no size.
+    """
+    match = _SIZE.fullmatch(text)
+    if not match or float(match[1]) <= 0:
+        raise UsageError(f"{text!r} is no size: write it as 2GB, 512MiB or a number of bytes")
+    unit = (match[2] or "").lower()
+    return int(float(match[1]) * (_BINARY | _UNITS)[unit])
+
+
+def format_bytes(n_bytes: float) -> str:
+    """Give a size as a person reads it: ``"1.4 GB"``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if unit in ("B", "kB") else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
+
+
+def peak_memory_bytes() -> int:
+    """Give the largest resident set that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_memory_bytes() -> int:
+    """Give the physical memory that is free to take now."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return 4 * 10**9
+
+
+def usable_cores() -> int:
+    """Give the number of processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

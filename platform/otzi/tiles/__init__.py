@@ -1,0 +1,1 @@
+"""Tiles: overlapping inference, blended so that the weights sum exactly."""

@@ -1,0 +1,1 @@
+"""Viewers: products turned into something to look at."""
