@@ -60,13 +60,6 @@ def test_import_stays_light(package: str) -> None:
 
 @pytest.mark.parametrize("root", ROOTS)
 def test_no_module_hides_a_library(root: str) -> None:
-    taken = set(sys.stdlib_module_names) | {
-        "zarr",
-        "dask",
-        "torch",
-        "numpy",
-        "xarray",
-        "neuroglancer",
-    }
+    libraries = {"zarr", "dask", "torch", "numpy", "xarray", "neuroglancer"}
     modules = {path.stem for path in (ROOT / root).rglob("*.py")}
     assert not modules & (libraries | sys.stdlib_module_names)

@@ -1,5 +1,45 @@
-"""otzi: cryo-electron tomograms of any size into soft segmentations you can look at."""
+"""otzi: cryo-electron tomograms of any size into soft segmentations you can look at.
+
+The names below are the public ones; each is imported when it is first used.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from otzi.classes import ClassTable
+    from otzi.collection import Collection, create_collection, open_collection
+    from otzi.errors import OtziError
+    from otzi.tomogram import Tomogram
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "ClassTable",
+    "Collection",
+    "OtziError",
+    "Tomogram",
+    "create_collection",
+    "open_collection",
+]
+
+_HOMES = {
+    "ClassTable": "otzi.classes",
+    "Collection": "otzi.collection",
+    "OtziError": "otzi.errors",
+    "Tomogram": "otzi.tomogram",
+    "create_collection": "otzi.collection",
+    "open_collection": "otzi.collection",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'otzi' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,294 @@
+"""One tomogram: its products as lazy arrays with coordinates in ångström, and how they are made."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+import otzi
+from otzi.errors import AccessDenied, NotFoundError, UsageError, checked_name
+from otzi.events import Listener, ignore
+from otzi.ome import Multiscale
+from otzi.store.product import Layout, ProductWriter
+from otzi.store.publish import Staging, current_generation, manifest_digest, read_group, staged
+from otzi.store.reader import LevelArray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import DTypeLike, NDArray
+
+    from otzi.box import Box, Zyx
+    from otzi.classes import ClassTable
+    from otzi.collection import Collection
+
+__all__ = ["Tomogram", "checked_product"]
+
+_SINGLE = ("raw", "view", "strokes")
+_NAMED = ("labels", "probs", "ramps")
+_BLOCK_VOXELS = 128
+
+
+def checked_product(product: str) -> str:
+    """Give `product` back if it is ``raw``, ``view``, ``strokes``, or a kind and a name.
+
+    Raises
+    ------
+    UsageError
+        If it is none of these.
+    """
+    kind, slash, name = product.partition("/")
+    if (kind in _SINGLE and not slash) or (kind in _NAMED and checked_name(name, f"{kind} name")):
+        return product
+    raise UsageError(
+        f"no product {product!r}: there are {', '.join(_SINGLE)}, "
+        + ", ".join(f"{kind}/NAME" for kind in _NAMED)
+    )
+
+
+@dataclass(frozen=True)
+class Tomogram:
+    """A tomogram of a collection."""
+
+    collection: Collection
+    id: str
+
+    @property
+    def folder(self) -> Path:
+        """The tomogram's group."""
+        return self.collection.path / "tomograms" / self.id
+
+    @property
+    def classes(self) -> ClassTable:
+        """The class table of the collection."""
+        return self.collection.classes
+
+    @cached_property
+    def _image(self) -> Multiscale:
+        return Multiscale.from_json(read_group(self.path("raw")) or {})
+
+    @cached_property
+    def shape(self) -> Zyx:
+        """Extent of level 0 in voxels, z, y, x."""
+        z, y, x = self.array("raw").shape
+        return z, y, x
+
+    @property
+    def spacing_angstrom(self) -> tuple[float, float, float]:
+        """Spacing of level 0, z, y, x in ångström."""
+        return self._image.spacing_angstrom
+
+    # What there is
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """The published products, ``raw`` first."""
+        names = list(_SINGLE)
+        for kind in _NAMED:
+            names += [f"{kind}/{p.name}" for p in sorted((self.folder / kind).glob("[!.]*/"))]
+        return tuple(name for name in names if self.has(name))
+
+    def has(self, product: str) -> bool:
+        """Tell whether a product is published."""
+        return current_generation(self.folder / checked_product(product)) is not None
+
+    def path(self, product: str) -> Path:
+        """Give the folder of a product's current generation, an OME-Zarr 0.5 group.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such product; the message lists those there are.
+        """
+        generation = current_generation(self.folder / checked_product(product))
+        if generation is None:
+            there = ", ".join(self.products) or "nothing yet"
+            raise NotFoundError(f"{self.id} has no {product}: it has {there}")
+        return generation
+
+    def attributes(self, product: str) -> dict[str, Any]:
+        """Give what a product says of itself: kind, recipe, parents, statistics and more."""
+        return dict((read_group(self.path(product)) or {}).get("otzi", {}))
+
+    def digest(self, product: str) -> str:
+        """Give the SHA-256 that identifies the published content of a product."""
+        return manifest_digest(self.path(product))
+
+    def is_made(self, product: str, recipe: Mapping[str, Any], parents: Sequence[str]) -> bool:
+        """Tell whether a product is published by this recipe, from these parents as they are."""
+        if not self.has(product):
+            return False
+        made = self.attributes(product)
+        return bool(made["recipe"] == dict(recipe) and made["parents"] == self._digests(parents))
+
+    # Reading
+
+    @property
+    def raw(self) -> xr.DataArray:
+        """The density as acquired: ``(z, y, x)``, lazy, in the stored dtype or its true values.
+
+        Coordinates are voxel centres in ångström; `attrs` hold the statistics of the volume.
+        """
+        attributes = self.attributes("raw")
+        lazy = self.lazy("raw")
+        if quantisation := attributes.get("quantisation"):
+            scale, offset = (np.float32(quantisation[key]) for key in ("scale", "offset"))
+            lazy = lazy.copy(data=lazy.data.astype(np.float32) * scale + offset)
+        lazy.attrs["statistics"] = attributes.get("statistics", {})
+        return lazy
+
+    def probs(self, name: str) -> xr.DataArray:
+        """Give class probabilities: ``(c, z, y, x)`` float32 in [0, 1], lazy."""
+        return self._soft(f"probs/{name}")
+
+    def labels(self, name: str) -> xr.DataArray:
+        """Give soft labels ``(c, z, y, x)`` float32 in [0, 1] or hard ones ``(z, y, x)`` uint8."""
+        return self._soft(f"labels/{name}")
+
+    def _soft(self, product: str) -> xr.DataArray:
+        lazy = self.lazy(product)
+        if lazy.ndim == 3:
+            return lazy
+        data = lazy.data.astype(np.float32)
+        return lazy.copy(data=data / np.float32(255) if lazy.dtype == np.uint8 else data)
+
+    def lazy(self, product: str, level: int = 0) -> xr.DataArray:
+        """Give a level of a product as stored, Dask-backed, coordinates in ångström."""
+        image = Multiscale.from_json(read_group(self.path(product)) or {})
+        array = self.array(product, level)
+        blocks = tuple(max(1, _BLOCK_VOXELS // c) * c for c in array.chunk[-3:])
+        chunks = blocks if array.ndim == 3 else (array.shape[0], *blocks)
+        coordinates: dict[str, Any] = {
+            axis: (np.arange(n) * 2**level + (2**level - 1) / 2) * v
+            for axis, n, v in zip("zyx", array.shape[-3:], image.spacing_angstrom, strict=True)
+        }
+        if image.channels is not None:
+            coordinates["c"] = list(image.channels)
+        return xr.DataArray(
+            da.from_array(array, chunks=chunks, asarray=False),
+            coords=coordinates,
+            dims=image.axes,
+            name=product.replace("/", "_"),
+            attrs={
+                "unit": "angstrom",
+                "spacing_angstrom": tuple(v * 2**level for v in image.spacing_angstrom),
+                "tomogram": self.id,
+            },
+        )
+
+    def array(self, product: str, level: int = 0) -> LevelArray:
+        """Give a level of a product as an array that is read by index.
+
+        Raises
+        ------
+        CorruptShard
+            If one of its shards is missing or has another size than was written.
+        """
+        return LevelArray(self.path(product), level)
+
+    def read(self, product: str, box: Box, level: int = 0) -> NDArray[Any]:
+        """Give the voxels of a box: ``(z, y, x)`` or ``(c, z, y, x)`` in the stored dtype."""
+        return self.array(product, level)[(..., *box.slices)]
+
+    # Writing
+
+    @contextmanager
+    def write(
+        self,
+        product: str,
+        *,
+        dtype: DTypeLike,
+        recipe: Mapping[str, Any],
+        parents: Sequence[str] = (),
+        shape: Zyx | None = None,
+        spacing_angstrom: tuple[float, float, float] | None = None,
+        channels: Sequence[str] | None = None,
+        colors: Sequence[str] | None = None,
+        window: tuple[float, float, float, float] | None = None,
+        chunk_voxels: int = 64,
+        channels_per_chunk: int = 1,
+        downsample: str = "mean",
+        listen: Listener = ignore,
+    ) -> Iterator[ProductWriter]:
+        """Write an image; it is published, with all its levels, on leaving without an exception.
+
+        Parameters
+        ----------
+        product
+            ``raw``, ``view``, ``labels/NAME`` or ``probs/NAME``.
+        dtype
+            As stored.
+        recipe
+            How it is made, as plain JSON; two products of one recipe and parents are the same.
+        parents
+            The products it is made from.
+        shape, spacing_angstrom
+            Of level 0, z, y, x; those of ``raw`` where left out.
+        channels, colors
+            Labels and ``#rrggbb`` of the channel axis; none for a ``(z, y, x)`` image.
+        window
+            Minimum, start, end and maximum of the contrast.
+        chunk_voxels, channels_per_chunk
+            What is compressed together.
+        downsample
+            ``mean``, or ``mode`` for hard labels.
+        listen
+            Told of the progress.
+        """
+        channels = None if channels is None else tuple(channels)
+        if channels is not None and window is None:
+            window = (0.0, 0.0, 255.0, 255.0)
+        kind = checked_product(product).partition("/")[0]
+        layout = Layout(
+            kind=kind,
+            shape=shape or self.shape,
+            dtype=np.dtype(dtype),
+            n_channels=None if channels is None else len(channels),
+            chunk_voxels=chunk_voxels,
+            channels_per_chunk=channels_per_chunk,
+        )
+        image = Multiscale(
+            name=f"{self.id} {product}",
+            spacing_angstrom=spacing_angstrom or self.spacing_angstrom,
+            n_levels=len(layout.grids),
+            channels=channels,
+            colors=None if colors is None else tuple(colors),
+            window=window,
+            downsample=downsample,
+            is_labels=kind == "labels" and channels is None,
+        )
+        with self.stage(product, recipe=recipe, parents=parents) as staging:
+            writer = ProductWriter(staging, layout, image, listen)
+            yield writer
+            writer.finish()
+
+    @contextmanager
+    def stage(
+        self, product: str, *, recipe: Mapping[str, Any], parents: Sequence[str] = ()
+    ) -> Iterator[Staging]:
+        """Stage a product of any content; it is published on leaving without an exception."""
+        if not self.collection.writable:
+            raise AccessDenied(
+                f"{self.collection.path} is open for reading: open it with mode='r+'"
+            )
+        made = {
+            "kind": checked_product(product).partition("/")[0],
+            "tomogram": self.id,
+            "recipe": dict(recipe),
+            "parents": self._digests(parents),
+            "otzi_version": otzi.__version__,
+            "state": "complete",
+        }
+        with staged(self.collection.path, self.folder / product) as staging:
+            staging.attributes.update(made)
+            yield staging
+
+    def _digests(self, products: Sequence[str]) -> dict[str, str]:
+        return {product: self.digest(product) for product in products}
