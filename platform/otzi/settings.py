@@ -1,4 +1,4 @@
-"""Settings files: TOML into frozen dataclasses; an unknown key is an error that names its neighbours."""
+"""Settings files: TOML into frozen dataclasses, where an unknown key is an error."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _first(error: ValidationError, kind: type[Any]) -> str:
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = [field for field in getattr(kind, "__dataclass_fields__", {})]
+        known = list(getattr(kind, "__dataclass_fields__", {}))
         near = difflib.get_close_matches(key, known, 3) or sorted(known)
         return f"unknown key {key!r}; did you mean {', '.join(near)}?"
     return f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

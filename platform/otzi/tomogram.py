@@ -16,7 +16,14 @@ from otzi.errors import AccessDenied, NotFoundError, UsageError, checked_name
 from otzi.events import Listener, ignore
 from otzi.ome import Multiscale
 from otzi.store.product import Layout, ProductWriter
-from otzi.store.publish import Staging, current_generation, manifest_digest, read_group, staged
+from otzi.store.publish import (
+    Staging,
+    current_generation,
+    manifest_digest,
+    read_group,
+    read_manifest,
+    staged,
+)
 from otzi.store.reader import LevelArray
 
 if TYPE_CHECKING:
@@ -71,8 +78,8 @@ class Tomogram:
         return self.collection.classes
 
     @cached_property
-    def _image(self) -> Multiscale:
-        return Multiscale.from_json(read_group(self.path("raw")) or {})
+    def _raw_image(self) -> Multiscale:
+        return self.image("raw")
 
     @cached_property
     def shape(self) -> Zyx:
@@ -83,7 +90,7 @@ class Tomogram:
     @property
     def spacing_angstrom(self) -> tuple[float, float, float]:
         """Spacing of level 0, z, y, x in ångström."""
-        return self._image.spacing_angstrom
+        return self._raw_image.spacing_angstrom
 
     # What there is
 
@@ -117,9 +124,17 @@ class Tomogram:
         """Give what a product says of itself: kind, recipe, parents, statistics and more."""
         return dict((read_group(self.path(product)) or {}).get("otzi", {}))
 
+    def image(self, product: str) -> Multiscale:
+        """Give the OME-Zarr description of a product: spacing, levels, channels."""
+        return Multiscale.from_json(read_group(self.path(product)) or {})
+
     def digest(self, product: str) -> str:
         """Give the SHA-256 that identifies the published content of a product."""
         return manifest_digest(self.path(product))
+
+    def manifest(self, product: str) -> dict[str, tuple[int, int]]:
+        """Give size in bytes and CRC-32C of every file of a product, by path within its folder."""
+        return read_manifest(self.path(product))
 
     def is_made(self, product: str, recipe: Mapping[str, Any], parents: Sequence[str]) -> bool:
         """Tell whether a product is published by this recipe, from these parents as they are."""
@@ -161,7 +176,7 @@ class Tomogram:
 
     def lazy(self, product: str, level: int = 0) -> xr.DataArray:
         """Give a level of a product as stored, Dask-backed, coordinates in ångström."""
-        image = Multiscale.from_json(read_group(self.path(product)) or {})
+        image = self.image(product)
         array = self.array(product, level)
         blocks = tuple(max(1, _BLOCK_VOXELS // c) * c for c in array.chunk[-3:])
         chunks = blocks if array.ndim == 3 else (array.shape[0], *blocks)

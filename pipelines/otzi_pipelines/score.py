@@ -1,0 +1,130 @@
+"""Verb ramps: the left limit of every class, from one pass over the probabilities."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+import zarr
+
+from otzi.box import Box, tile
+from otzi.cli import verb
+from otzi.collection import open_collection
+from otzi.console import Console
+from otzi.errors import ConfigurationError
+from otzi.events import Listener, ignore, step
+from otzi.memory import usable_cores
+from otzi.ramps import SliceThresholds, slice_histograms
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from otzi.store.reader import LevelArray
+    from otzi.tomogram import Tomogram
+
+__all__ = ["command", "estimate_ramps"]
+
+_RECIPE = {"method": "isodata", "start": "mean", "over": "slices"}
+_BLOCK_VOXELS = 192
+
+
+def estimate_ramps(tomo: Tomogram, name: str, listen: Listener = ignore) -> bool:
+    """Publish ``ramps/NAME``, the left limits of ``probs/NAME``; tell whether there was work to do.
+
+    The product's attribute ``ramps`` holds ``{class: {"low", "high", "slices_used"}}``; its array
+    ``thresholds``, ``(class, z)`` float32, holds the curve, NaN for slices of one value.
+    """
+    source, product = f"probs/{name}", f"ramps/{name}"
+    if tomo.is_made(product, _RECIPE, (source,)):
+        return False
+    array = tomo.array(source)
+    channels = tomo.image(source).channels
+    if channels is None:
+        raise ConfigurationError(f"{source} of {tomo.id} has no classes: segment it again")
+    histograms = _histograms(array, listen)
+    thresholds = [SliceThresholds.from_histograms(counts) for counts in histograms]
+    with tomo.stage(product, recipe=_RECIPE, parents=(source,)) as staging:
+        zarr.create_array(
+            staging.path / "thresholds",
+            data=np.stack([t.curve for t in thresholds]),
+            dimension_names=("class", "z"),
+        )
+        staging.attributes["ramps"] = {
+            channel: {"low": t.low, "high": 1.0, "slices_used": t.n_used}
+            for channel, t in zip(channels, thresholds, strict=True)
+        }
+    return True
+
+
+def _histograms(array: LevelArray, listen: Listener) -> NDArray[np.int64]:
+    """Give the histogram of every class and slice: ``(c, z, n_bins)``."""
+    n_classes, *shape = array.shape
+    depth, rows, columns = shape
+    n_bins = 256 if array.dtype == np.uint8 else 65536
+    counts = np.zeros((n_classes, depth, n_bins), np.int64)
+    chunk = array.chunk[-1]
+    block = max(1, _BLOCK_VOXELS // chunk) * chunk
+    boxes = list(tile((depth, rows, columns), (block, block, block)))
+
+    def count(box: Box) -> tuple[Box, list[NDArray[np.int64]]]:
+        codes = array[(slice(None), *box.slices)]
+        if codes.dtype != np.uint8:
+            codes = np.rint(codes.astype(np.float32) * (n_bins - 1)).astype(np.uint16)
+        return box, [slice_histograms(one, n_bins) for one in codes]
+
+    with (
+        step(listen, "thresholds", len(boxes), "blocks") as work,
+        ThreadPoolExecutor(usable_cores()) as pool,
+    ):
+        for box, found in pool.map(count, boxes):
+            counts[:, box.start[0] : box.stop[0]] += np.stack(found)
+            work.advance()
+    return counts
+
+
+def _report(tomo: Tomogram, name: str) -> dict[str, Any]:
+    product = f"ramps/{name}"
+    curves = np.asarray(zarr.open_array(tomo.path(product) / "thresholds", mode="r")[:])
+    report: dict[str, Any] = {}
+    for (channel, entry), curve in zip(
+        tomo.attributes(product)["ramps"].items(), curves, strict=True
+    ):
+        values = [None if np.isnan(value) else round(float(value), 4) for value in curve]
+        report[channel] = {**entry, "curve": values}
+    return report
+
+
+def _table(report: dict[str, dict[str, Any]]) -> str:
+    lines = []
+    for tomogram, classes in report.items():
+        lows = "  ".join(f"{name} {entry['low']:.3f}" for name, entry in classes.items())
+        lines += [f"{tomogram}  left limits: {lows}", "z  " + "  ".join(classes)]
+        for z, row in enumerate(zip(*(entry["curve"] for entry in classes.values()), strict=True)):
+            cells = ("-".center(6) if value is None else f"{value:.4f}" for value in row)
+            lines.append(f"{z}  " + "  ".join(cells))
+    return "\n".join(lines)
+
+
+@verb
+def command(
+    console: Console,
+    collection: Annotated[Path, typer.Argument(help="The collection.")],
+    tomograms: Annotated[
+        list[str] | None, typer.Argument(metavar="[TOMO]...", help="Tomograms; all that have it.")
+    ] = None,
+    *,
+    probs: Annotated[str, typer.Option(help="Name of the probabilities.")],
+) -> None:
+    """Estimate the left limit of every class: mean over slices of the isodata threshold."""
+    col = open_collection(collection, mode="r+")
+    chosen = [col[name] for name in tomograms or col.ids]
+    if not tomograms:
+        chosen = [tomo for tomo in chosen if tomo.has(f"probs/{probs}")]
+    for tomo in chosen:
+        if not estimate_ramps(tomo, probs, console):
+            console.say(f"{tomo.id}: ramps/{probs} is done already")
+    report = {tomo.id: _report(tomo, probs) for tomo in chosen}
+    console.result(report, _table(report))

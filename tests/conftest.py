@@ -1,0 +1,74 @@
+"""Shared fixtures, and the rule that a missing part fails where it is required."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from otzi.collection import Collection, create_collection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from otzi.tomogram import Tomogram
+
+SPACING_ANGSTROM = (20.0, 10.0, 10.0)
+
+
+def require(part: str, reason: str) -> None:
+    """Skip with the reason, or fail where ``OTZI_REQUIRE`` names the part."""
+    if part in os.environ.get("OTZI_REQUIRE", "").split(","):
+        pytest.fail(f"{part} is required here: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(name="require", scope="session")
+def _require() -> Callable[[str, str], None]:
+    return require
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Collection:
+    return create_collection(tmp_path / "collection", ("background", "membrane", "lumen"))
+
+
+@pytest.fixture
+def add_tomogram(collection: Collection) -> Callable[..., Tomogram]:
+    """Give a function that publishes an array as a new tomogram's ``raw``."""
+
+    def add(volume: NDArray[np.generic], name: str = "ts_001") -> Tomogram:
+        tomo = collection.add(name)
+        values = volume.astype(np.float64)
+        low, middle, high = (float(v) for v in np.percentile(values, (0.1, 50, 99.9)))
+        statistics = {
+            "minimum": float(values.min()),
+            "maximum": float(values.max()),
+            "mean": float(values.mean()),
+            "standard_deviation": float(values.std()),
+            "percentiles": {
+                **dict.fromkeys(("0.1", "0.5", "1"), low),
+                "50": middle,
+                **dict.fromkeys(("99", "99.5", "99.9"), high),
+            },
+            "nonfinite_voxels": 0,
+            "empty_voxels": 0,
+        }
+        with tomo.write(
+            "raw",
+            dtype=volume.dtype,
+            shape=volume.shape,
+            spacing_angstrom=SPACING_ANGSTROM,
+            recipe={"made": "by a test"},
+        ) as writer:
+            da.store(da.from_array(volume, chunks=64), writer, lock=False)
+            writer.attributes["statistics"] = statistics
+        return collection[name]
+
+    return add
