@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import dask.array as da
 import numpy as np
 import pytest
 
+from commands import Run
+from otzi.cli import main
 from otzi.collection import Collection, create_collection
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from commands import Otzi
     from otzi.tomogram import Tomogram
 
 SPACING_ANGSTROM = (20.0, 10.0, 10.0)
@@ -72,3 +76,19 @@ def add_tomogram(collection: Collection) -> Callable[..., Tomogram]:
         return collection[name]
 
     return add
+
+
+@pytest.fixture
+def otzi(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Otzi:
+    """Give a function that runs ``otzi WORDS…`` and returns exit code, output and errors."""
+
+    def run(*words: object) -> Run:
+        monkeypatch.setattr(sys, "argv", ["otzi", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "200")
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        return Run(int(ended.value.code or 0), out, err)
+
+    return run

@@ -23,3 +23,19 @@ def mode_level(labels: np.ndarray) -> np.ndarray:
         block = labels[2 * i : 2 * i + 2, 2 * j : 2 * j + 2, 2 * k : 2 * k + 2]
         mode[i, j, k] = np.bincount(block.ravel()).argmax()
     return mode
+
+
+# Ramps: the threshold by its definition
+
+
+def isodata_of_values(values: np.ndarray) -> float:
+    """Give the Ridler-Calvard threshold of values in [0, 1], NaN where all are the same."""
+    if len(np.unique(values)) < 2:
+        return float("nan")
+    threshold = values.mean()
+    for _ in range(1000):
+        following = (values[values <= threshold].mean() + values[values > threshold].mean()) / 2
+        if abs(following - threshold) < 1e-15:
+            break
+        threshold = following
+    return float(threshold)
