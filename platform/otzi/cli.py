@@ -20,12 +20,12 @@ from typer.core import TyperGroup
 
 import otzi
 from otzi.console import Console
-from otzi.errors import OtziError, disk_errors
+from otzi.errors import NotFoundError, OtziError, disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["main", "verb"]
+__all__ = ["call", "main", "verb"]
 
 _INTERRUPTED = 130
 
@@ -98,6 +98,23 @@ def verb(function: Callable[..., int | None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
+
+
+def call(name: str, console: Console, **arguments: Any) -> int:
+    """Run a verb by its name, as the command line does, and give its exit code.
+
+    The verb speaks to `console`; what it would print to standard output is dropped, and its errors
+    are raised.
+
+    Raises
+    ------
+    NotFoundError
+        If no such verb is installed.
+    """
+    if name not in _verbs():
+        raise NotFoundError(f"no verb {name!r}: install otzi with the part that has it")
+    function = inspect.unwrap(_verbs()[name].load())
+    return function(console.without_result(), **arguments) or 0
 
 
 def _report(console: Console, error: OtziError | OSError) -> int:

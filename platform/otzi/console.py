@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -42,11 +43,18 @@ class Console:
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._depth = 0
+        self._has_result = True
+
+    def without_result(self) -> Self:
+        """Give this console for a verb that another verb calls: it says all, but has no result."""
+        other = copy.copy(self)
+        other._has_result = False
+        return other
 
     def result(self, document: Mapping[str, Any], text: str) -> None:
         """Print the result of the verb: the document with ``--json``, otherwise the text."""
         line = json.dumps(document, indent=2) if self.as_json else text
-        if line:
+        if line and self._has_result:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
 
