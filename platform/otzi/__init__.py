@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from otzi.classes import ClassTable
     from otzi.collection import Collection, create_collection, open_collection
     from otzi.errors import OtziError
+    from otzi.tiles.graph import predict_tiles
+    from otzi.tiles.weights import load_model
     from otzi.tomogram import Tomogram
 
 __version__ = "0.1.0"
@@ -22,7 +24,9 @@ __all__ = [
     "OtziError",
     "Tomogram",
     "create_collection",
+    "load_model",
     "open_collection",
+    "predict_tiles",
 ]
 
 _HOMES = {
@@ -31,7 +35,9 @@ _HOMES = {
     "OtziError": "otzi.errors",
     "Tomogram": "otzi.tomogram",
     "create_collection": "otzi.collection",
+    "load_model": "otzi.tiles.weights",
     "open_collection": "otzi.collection",
+    "predict_tiles": "otzi.tiles.graph",
 }
 
 

@@ -1,0 +1,215 @@
+"""The model folder: ``model.json`` says what it is, ``weights.safetensors`` holds it.
+
+No code is stored and none is executed. ``model.json`` is written last: where it is, the model is
+whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import otzi
+from otzi.errors import ConfigurationError, ModelError, NotFoundError, disk_errors
+from otzi.settings import STRICT, read_settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from otzi.tiles.infer import Device, TorchModel
+    from otzi.tiles.unet import UNet
+
+__all__ = ["NORMALISATION", "ModelCard", "load_card", "load_model", "save_model"]
+
+NORMALISATION = "whole volume: clipped to its percentiles 0.1 and 99.9, zero mean, unit deviation"
+"""What `otzi.normalise.Normalisation` does; the one that networks are trained on."""
+
+_FORMAT = 1
+_ARCHITECTURE = "residual-unet"
+_CARD = "model.json"
+_WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a model is and where it comes from; plain JSON throughout."""
+
+    __pydantic_config__ = STRICT
+
+    classes: tuple[str, ...]
+    """Class names in the order of the channels."""
+    config: dict[str, Any]
+    """The fields of `otzi.tiles.unet.UNetConfig`."""
+    spacing_angstrom: tuple[float, float, float]
+    """Voxel size, z, y, x, of what it was trained on."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Settings, and ids and digests of what it was trained on."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """How well it did on what was held out."""
+    sha256: str = ""
+    """Of the weights file."""
+    architecture: str = _ARCHITECTURE
+    normalisation: str = NORMALISATION
+    format: int = _FORMAT
+    otzi_version: str = otzi.__version__
+
+
+def save_model(folder: Path, network: UNet, card: ModelCard) -> ModelCard:
+    """Write a model folder and give its card, completed with the digest of the weights.
+
+    Raises
+    ------
+    OutOfSpace, AccessDenied
+        If the folder cannot be written.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    weights = save(tensors)
+    document = asdict(card) | {"sha256": hashlib.sha256(weights).hexdigest()}
+    with disk_errors(folder, "writing"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _CARD).unlink(missing_ok=True)
+        _write(folder / _WEIGHTS, weights)
+        _write(folder / _CARD, json.dumps(document, indent=2).encode())
+    return load_card(folder)
+
+
+def load_card(path: str | Path) -> ModelCard:
+    """Give the card of a model folder without its weights.
+
+    Raises
+    ------
+    NotFoundError
+        If there is nothing at the path.
+    ModelError
+        If it is no model folder, or one of another format or architecture.
+    """
+    folder = _model_folder(Path(path))
+    with disk_errors(folder, "reading"):
+        text = (folder / _CARD).read_bytes()
+    try:
+        card = read_settings(ModelCard, json.loads(text), str(folder / _CARD))
+    except ConfigurationError as error:
+        raise ModelError(f"{error}: train or export the model again") from error
+    except ValueError as error:
+        raise ModelError(f"{folder / _CARD} is not JSON: {error}") from error
+    for key, found, known in (
+        ("format", card.format, _FORMAT),
+        ("architecture", card.architecture, _ARCHITECTURE),
+        ("normalisation", card.normalisation, NORMALISATION),
+    ):
+        if found != known:
+            raise ModelError(
+                f"{folder} has {key} {found!r}, otzi {otzi.__version__} knows {known!r}: "
+                f"use otzi {card.otzi_version}, which made it"
+            )
+    return card
+
+
+def load_model(
+    path: str | Path, *, device: Device = "auto", threads: int | None = None
+) -> TorchModel:
+    """Give the model of a folder, ready to be called.
+
+    Parameters
+    ----------
+    path
+        A model folder, or a file in it.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    threads
+        Processor threads for one call; torch's own choice where left out.
+
+    Raises
+    ------
+    NotFoundError
+        If there is nothing at the path.
+    ModelError
+        If it is no model folder, is damaged, or its weights do not fit its card.
+    DeviceUnavailable
+        If there is no such device.
+    """
+    card = load_card(path)
+    folder = _model_folder(Path(path))
+    _require_torch()
+    from otzi.tiles.infer import TorchModel
+    from otzi.tiles.unet import UNet, UNetConfig
+
+    try:
+        config = read_settings(UNetConfig, card.config, f"config of {folder / _CARD}")
+    except ConfigurationError as error:
+        raise ModelError(f"{error}: train or export the model again") from error
+    if config.n_classes != len(card.classes):
+        raise ModelError(
+            f"{folder / _CARD} names {len(card.classes)} classes ({', '.join(card.classes)}) and "
+            f"has {config.n_classes} output channels: they must be as many"
+        )
+    network = UNet(config)
+    network.load_state_dict(_fitting_tensors(folder, card, network))
+    return TorchModel(network, card, folder.resolve(), device=device, threads=threads)
+
+
+def _fitting_tensors(folder: Path, card: ModelCard, network: UNet) -> dict[str, Tensor]:
+    from safetensors.torch import load
+
+    with disk_errors(folder, "reading"):
+        weights = (folder / _WEIGHTS).read_bytes()
+    if hashlib.sha256(weights).hexdigest() != card.sha256:
+        raise ModelError(
+            f"{folder / _WEIGHTS} is not the file its card describes (SHA-256 differs): copy the "
+            "whole folder again"
+        )
+    tensors: dict[str, Tensor] = load(weights)
+    wanted = network.state_dict()
+    for name in sorted(wanted.keys() ^ tensors.keys()):
+        state = "lacks" if name in wanted else "has an unexpected"
+        raise ModelError(f"{folder / _WEIGHTS} {state} tensor {name!r}: it fits another config")
+    for name, tensor in wanted.items():
+        if tensors[name].shape != tensor.shape:
+            raise ModelError(
+                f"{folder / _WEIGHTS}: {name!r} has shape {tuple(tensors[name].shape)}, its "
+                f"config needs {tuple(tensor.shape)}"
+            )
+    return tensors
+
+
+def _model_folder(path: Path) -> Path:
+    if not path.exists():
+        raise NotFoundError(f"no model at {path}: `otzi train` makes one")
+    if path.suffix == ".ckpt":
+        raise ModelError(
+            f"{path} is a Lightning checkpoint: this release reads otzi's own model folders only, "
+            "the import of published checkpoints comes in a later one"
+        )
+    folder = path if path.is_dir() else path.parent
+    for name in (_CARD, _WEIGHTS):
+        if not (folder / name).is_file():
+            raise ModelError(
+                f"{folder} is no model folder, it has no {name}: give the folder that `otzi train` "
+                "made"
+            )
+    return folder
+
+
+def _require_torch() -> None:
+    try:
+        import safetensors  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(
+            "networks need torch and safetensors: pip install 'otzi[train]'"
+        ) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
