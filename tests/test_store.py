@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otzi.errors import UsageError, VerificationError
-from otzi.store.encodings import Encoding, encoding_for
+from otzi.store.encoding import Encoding, encoding_for
 from otzi.store.grid import LevelGrid, level_grids, level_shapes
 from otzi.store.pyramid import halve
 from otzi.store.shards import ArrayWriter

@@ -19,7 +19,7 @@ from ome_zarr.scale import Methods
 from ome_zarr.writer import write_image
 
 from otzi.collection import create_collection
-from otzi.store.encodings import encoding_for
+from otzi.store.encoding import encoding_for
 from otzi.store.grid import level_grids
 from otzi.store.pyramid import halve
 

@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 
 from otzi.events import Listener, step
-from otzi.store.encodings import Encoding, encoding_for
+from otzi.store.encoding import Encoding, encoding_for
 from otzi.store.grid import LevelGrid, level_grids
 from otzi.store.pyramid import Downsample, write_next_level
 from otzi.store.shards import ArrayWriter

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from otzi.errors import Locked, VerificationError, disk_errors
-from otzi.store.encodings import crc32c
+from otzi.store.encoding import crc32c
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from otzi.errors import VerificationError, disk_errors
-from otzi.store.encodings import Encoding, crc32c
+from otzi.store.encoding import Encoding, crc32c
 
 if TYPE_CHECKING:
     from collections.abc import Callable
