@@ -7,13 +7,16 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test check bench clean
+.PHONY: demo test slow check bench clean
 
 demo: $(INSTALLED)  ## the whole way on a real tomogram, into the folder demo/
 	$(BIN)/otzi demo demo
 
 test: $(INSTALLED_DEV)  ## all tests; those whose part is missing here skip with their reason
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto
+
+slow: $(INSTALLED_DEV)  ## the long ones: hundreds of kills, fuzzing
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto -m slow --timeout=3600
 
 check: $(INSTALLED_DEV)  ## style, format and types
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ import errno
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
@@ -25,6 +25,7 @@ from otzi.errors import (
     UsageError,
     VerificationError,
 )
+from references import mean_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,19 @@ def _publish_probs(tomo: Tomogram, probs: np.ndarray = PROBS, name: str = "probs
 def _write_and_fail(tomo: Tomogram) -> None:
     with tomo.write("raw", dtype="int16", recipe=RECIPE) as writer:
         writer[0:64, 0:64, 0:64] = VOLUME[:64, :64, :64] * (1 // 0)
+
+
+def _write_and_interrupt(
+    tomo: Tomogram, region: tuple[slice, ...], block: np.ndarray, **options: Any
+) -> None:
+    def interrupted() -> None:
+        with tomo.write("raw", **options) as writer:
+            assert not writer.is_done(region)
+            writer[region] = block
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
 
 
 def test_raw_is_lazy_and_carries_angstrom(add_tomogram: Callable[..., Tomogram]) -> None:
@@ -277,3 +291,38 @@ def test_a_collection_is_not_made_over_something(tmp_path: Path) -> None:
         open_collection(tmp_path)
     with pytest.raises(NotFoundError, match="no collection at"):
         open_collection(tmp_path / "nowhere")
+
+
+def test_an_interrupted_writer_goes_on_and_says_what_is_done(
+    add_tomogram: Callable[..., Tomogram],
+) -> None:
+    """Two shards along z: the first is kept, the second is not asked for twice."""
+    volume = np.random.default_rng(5).integers(0, 999, (300, 70, 9)).astype(np.int16)
+    tomo = add_tomogram(np.zeros_like(volume))
+    upper, lower = np.s_[0:256, 0:70, 0:9], np.s_[256:300, 0:70, 0:9]
+    options = {"dtype": "int16", "recipe": RECIPE, "downsample": "mean"}
+    _write_and_interrupt(tomo, upper, volume[upper], **options)
+    with tomo.write("raw", **options) as writer:
+        assert writer.is_done(upper)
+        assert not writer.is_done(lower)
+        writer[lower] = volume[lower]
+    resumed = tomo.digest("raw")
+    np.testing.assert_array_equal(tomo.array("raw")[...], volume)
+    for level in range(1, tomo.image("raw").n_levels):
+        expected = mean_level(tomo.array("raw", level - 1)[...])
+        np.testing.assert_array_equal(tomo.array("raw", level)[...], expected)
+    with tomo.write("raw", **options) as writer:
+        assert not writer.is_done(upper)
+        writer[0:300, 0:70, 0:9] = volume
+    assert tomo.digest("raw") == resumed
+
+
+def test_what_another_plan_left_behind_is_not_mixed_in(
+    add_tomogram: Callable[..., Tomogram],
+) -> None:
+    tomo = add_tomogram(VOLUME)
+    whole = tuple(slice(n) for n in tomo.shape)
+    _write_and_interrupt(tomo, whole, np.zeros_like(VOLUME), dtype="int16", recipe={})
+    with tomo.write("raw", dtype="int16", recipe=RECIPE) as writer:
+        da.store(da.from_array(VOLUME, chunks=64), writer, lock=False)
+    np.testing.assert_array_equal(tomo.raw, VOLUME)

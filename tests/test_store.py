@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -158,7 +159,7 @@ def test_shards_are_whole_chunks_that_cover_the_level(
 ) -> None:
     for grid in level_grids(shape, n_channels=channels, chunk_voxels=chunk):
         assert all(s % c == 0 for s, c in zip(grid.shard, grid.chunk, strict=True))
-        inside = sum(grid.chunks_inside(shard) for shard in grid.shards())
+        inside = sum(math.prod(grid.chunks_inside(shard)) for shard in grid.shards())
         assert inside == len(list(grid.chunk_indices((0,) * len(grid.shape), grid.shape)))
 
 

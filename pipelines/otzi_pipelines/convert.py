@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from otzi.box import Box, tile
-from otzi.errors import MemoryBudgetError
+from otzi.errors import MemoryBudgetError, disk_errors
 from otzi.events import Listener, step
 from otzi.memory import format_bytes
 from otzi.mrc import read_window, slabs
@@ -107,7 +107,7 @@ def convert(
             spacing_angstrom=source.spacing_angstrom,
             recipe=recipe,
             chunk_voxels=CHUNK_VOXELS,
-            listen=listen,
+            inputs={"source": _identity(source)},
         ) as writer:
             if measured is None or quantisation is None:
 
@@ -207,6 +207,17 @@ def _window(
         values = [float(v) for v in quantisation.encode(np.array(values, np.float32))]
     low, start, end, high = values
     return (low, start, end, high) if start < end else None
+
+
+def _identity(source: Source) -> dict[str, Any]:
+    """Give what tells one state of a file from another, without reading it."""
+    with source_errors(), disk_errors(source.path, "reading"):
+        status = source.path.stat()
+    return {
+        "path": str(source.path.resolve()),
+        "n_bytes": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+    }
 
 
 def _provenance(source: Source, sha256: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import xarray as xr
 
 import otzi
 from otzi.errors import AccessDenied, NotFoundError, UsageError, checked_name
-from otzi.events import Listener, ignore
 from otzi.ome import Multiscale
 from otzi.store.product import Layout, ProductWriter
 from otzi.store.publish import (
@@ -230,7 +229,7 @@ class Tomogram:
         chunk_voxels: int = 64,
         channels_per_chunk: int = 1,
         downsample: str = "mean",
-        listen: Listener = ignore,
+        inputs: Mapping[str, Any] | None = None,
     ) -> Iterator[ProductWriter]:
         """Write an image; it is published, with all its levels, on leaving without an exception.
 
@@ -254,8 +253,9 @@ class Tomogram:
             What is compressed together.
         downsample
             ``mean``, or ``mode`` for hard labels.
-        listen
-            Told of the progress.
+        inputs
+            What else decides the content, as plain JSON: an interrupted run is gone on with only
+            where it had the same.
         """
         channels = None if channels is None else tuple(channels)
         if channels is not None and window is None:
@@ -279,14 +279,20 @@ class Tomogram:
             downsample=downsample,
             is_labels=kind == "labels" and channels is None,
         )
-        with self.stage(product, recipe=recipe, parents=parents) as staging:
-            writer = ProductWriter(staging, layout, image, listen)
+        plan = {"layout": str(layout), "downsample": downsample, **(inputs or {})}
+        with self.stage(product, recipe=recipe, parents=parents, inputs=plan) as staging:
+            writer = ProductWriter(staging, layout, image)
             yield writer
             writer.finish()
 
     @contextmanager
     def stage(
-        self, product: str, *, recipe: Mapping[str, Any], parents: Sequence[str] = ()
+        self,
+        product: str,
+        *,
+        recipe: Mapping[str, Any],
+        parents: Sequence[str] = (),
+        inputs: Mapping[str, Any] | None = None,
     ) -> Iterator[Staging]:
         """Stage a product of any content; it is published on leaving without an exception."""
         if not self.collection.writable:
@@ -301,7 +307,8 @@ class Tomogram:
             "otzi_version": otzi.__version__,
             "state": "complete",
         }
-        with staged(self.collection.path, self.folder / product) as staging:
+        plan = made | {"inputs": dict(inputs or {})}
+        with staged(self.collection.path, self.folder / product, plan) as staging:
             staging.attributes.update(made)
             yield staging
 

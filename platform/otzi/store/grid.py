@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from math import prod
 from typing import TYPE_CHECKING
 
 from otzi.errors import UsageError
@@ -42,10 +41,19 @@ class LevelGrid:
         """Number of inner chunks along each axis of a shard, those beyond the array included."""
         return tuple(s // c for s, c in zip(self.shard, self.chunk, strict=True))
 
-    def chunks_inside(self, shard: tuple[int, ...]) -> int:
-        """Give how many inner chunks of a shard hold voxels of the array."""
-        counts = zip(self.shape, self.chunk, self.chunks_per_shard, shard, strict=True)
-        return prod(min(m, -(-n // c) - i * m) for n, c, m, i in counts)
+    def chunks_inside(self, shard: tuple[int, ...]) -> tuple[int, ...]:
+        """Give how many inner chunks of a shard hold voxels of the array, along each axis."""
+        axes = zip(self.shape, self.chunk, self.chunks_per_shard, shard, strict=True)
+        return tuple(min(m, -(-n // c) - i * m) for n, c, m, i in axes)
+
+    def shard_of(self, chunk: tuple[int, ...]) -> tuple[int, ...]:
+        """Give the shard in which a chunk lies."""
+        return tuple(i // m for i, m in zip(chunk, self.chunks_per_shard, strict=True))
+
+    def chunks_of(self, shard: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield the index of every chunk of a shard that holds voxels of the array, in C order."""
+        ranges = zip(shard, self.chunks_per_shard, self.chunks_inside(shard), strict=True)
+        yield from product(*(range(i * m, i * m + n) for i, m, n in ranges))
 
     def shards(self) -> Iterator[tuple[int, ...]]:
         """Yield the index of every shard, in C order."""

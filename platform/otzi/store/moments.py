@@ -11,14 +11,15 @@ they mean: exact for 8- and 16-bit types, and for float32 good to 1/128 of the d
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, replace
 from functools import reduce
-from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from otzi.compiled import compiled
 from otzi.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -106,24 +107,21 @@ class Moments:
         )
 
     def _of(self, piece: NDArray[Any]) -> Moments:
-        finite = piece.reshape(-1)
-        if piece.dtype.kind == "f" and not (is_finite := np.isfinite(finite)).all():
-            finite = finite[is_finite]
-        nonfinite = piece.size - finite.size
-        n_nonzero = int(np.count_nonzero(finite))
-        values = finite if n_nonzero == finite.size else finite[finite != 0]
-        part = Moments.none(self.dtype, self.reference)
-        part = replace(part, zeros=finite.size - n_nonzero, nonfinite_voxels=nonfinite)
-        if not n_nonzero:
-            return part
-        wide = values.astype(np.float64)
-        minimum, maximum, mean = (float(f(wide)) for f in (np.min, np.max, np.mean))
-        wide -= mean
-        return replace(
-            part,
-            counts=_count(values, self.reference),
+        values = np.ascontiguousarray(piece).reshape(-1)
+        counts = np.zeros(_N_PATTERNS, np.int32)
+        bits = _leading_bits(values, self.reference)
+        # Numba has no arithmetic of float16.
+        wide = values.astype(np.float32) if values.dtype == np.float16 else values
+        scanned = _scan(wide, bits, counts)
+        n_nonzero, zeros, mean, squares, minimum, maximum = scanned
+        return Moments(
+            dtype=self.dtype,
+            reference=self.reference,
+            counts=counts[_bits_in_order(self.dtype)].astype(np.int64),
+            zeros=zeros,
+            nonfinite_voxels=values.size - n_nonzero - zeros,
             mean=mean,
-            squares=float(np.dot(wide, wide)),
+            squares=squares,
             minimum=minimum,
             maximum=maximum,
         )
@@ -152,14 +150,16 @@ class Moments:
         """The moments of the valid region: zeros that are data merged in, the others left out."""
         if not self.zeros or self.empty_voxels:
             return self
-        counts = self.zeros * _count(np.zeros(1, self.dtype), self.reference)
+        counts = np.zeros(_N_PATTERNS, np.int64)
+        counts[_leading_bits(np.zeros(1, self.dtype), self.reference)] = self.zeros
         zeros = Moments.none(self.dtype, self.reference)
+        counts = counts[_bits_in_order(self.dtype)]
         return self.merge(replace(zeros, counts=counts, minimum=0.0, maximum=0.0))
 
     @property
     def standard_deviation(self) -> float:
         """Of the values counted, by their number (not one less)."""
-        return sqrt(self.squares / max(1, self.n_nonzero))
+        return math.sqrt(self.squares / max(1, self.n_nonzero))
 
     def percentiles(self, percents: Sequence[float]) -> list[float]:
         """Give percentiles of the values counted, linear between order statistics as NumPy's."""
@@ -220,18 +220,47 @@ def _pieces(block: NDArray[Any]) -> list[NDArray[Any]]:
     return [piece for part in parts for piece in _pieces(part[0])]
 
 
-def _count(values: NDArray[Any], reference: float) -> NDArray[np.int64]:
-    """Give the histogram of the leading 16 bits of the values, in the values' order."""
-    dtype = values.dtype
-    if dtype == np.float32:
-        with np.errstate(over="ignore"):
+def _leading_bits(values: NDArray[Any], reference: float) -> NDArray[np.uint16]:
+    """Give the leading 16 bits of each value, of its distance from the reference in float32."""
+    if values.dtype == np.float32:
+        with np.errstate(over="ignore", invalid="ignore"):
             distances = values - np.float32(reference)
-        bits = distances.view(np.uint16)[1 if sys.byteorder == "little" else 0 :: 2]
-    elif dtype.itemsize == 2:
-        bits = values.view(np.uint16)
-    else:
-        bits = values.astype(np.int16).view(np.uint16)
-    return np.bincount(bits, minlength=_N_PATTERNS)[_bits_in_order(dtype)]
+        return distances.view(np.uint16)[1 if sys.byteorder == "little" else 0 :: 2]
+    if values.dtype.itemsize == 2:
+        return values.view(np.uint16)
+    return values.astype(np.int16).view(np.uint16)
+
+
+@compiled
+def _scan(
+    values: NDArray[Any], bits: NDArray[np.uint16], counts: NDArray[np.int32]
+) -> tuple[int, int, float, float, float, float]:
+    """Count the finite values other than 0 by their bits; give their number and the rest of them.
+
+    Number, zeros, mean, sum of squared distances from the mean, minimum and maximum. Sums are of
+    distances from the first value, so that a small deviation on a large mean is not lost.
+    """
+    n_nonzero = zeros = 0
+    first = total = squares = 0.0
+    minimum, maximum = np.inf, -np.inf
+    for i in range(values.size):
+        value = float(values[i])
+        if value == 0.0:
+            zeros += 1
+        elif math.isfinite(value):
+            if n_nonzero == 0:
+                first = value
+            n_nonzero += 1
+            counts[bits[i]] += 1
+            distance = value - first
+            total += distance
+            squares += distance * distance
+            minimum = min(minimum, value)
+            maximum = max(maximum, value)
+    if n_nonzero == 0:
+        return 0, zeros, 0.0, 0.0, minimum, maximum
+    shift = total / n_nonzero
+    return n_nonzero, zeros, first + shift, max(0.0, squares - total * shift), minimum, maximum
 
 
 def _bits_in_order(dtype: np.dtype[Any]) -> NDArray[np.uint16]:

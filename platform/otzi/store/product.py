@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 
-from otzi.events import Listener, step
+from otzi.errors import UsageError
+from otzi.store.crashpoints import reach
 from otzi.store.encoding import Encoding, encoding_for
 from otzi.store.grid import LevelGrid, level_grids
-from otzi.store.pyramid import Downsample, write_next_level
+from otzi.store.pyramid import CoarserLevel, Downsample
 from otzi.store.shards import ArrayWriter
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from otzi.box import Zyx
-    from otzi.events import Step
     from otzi.ome import Multiscale
+    from otzi.store.journal import ShardRecord
     from otzi.store.publish import Staging
 
 __all__ = ["Layout", "ProductWriter"]
@@ -30,10 +32,16 @@ __all__ = ["Layout", "ProductWriter"]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a product is cut and stored."""
+    """How a product is cut and stored.
+
+    Raises
+    ------
+    UsageError
+        If the chunks cannot be halved.
+    """
 
     kind: str
-    """``raw``, ``view``, ``labels`` or ``probs``: decides the compression."""
+    """``raw``, ``view``, ``labels``, ``probs`` …: decides the compression."""
     shape: Zyx
     """Of level 0, without channels."""
     dtype: np.dtype[Any]
@@ -41,6 +49,13 @@ class Layout:
     """Number of channels, or None for an array without that axis."""
     chunk_voxels: int = 64
     channels_per_chunk: int = 1
+
+    def __post_init__(self) -> None:
+        if self.chunk_voxels < 2 or self.chunk_voxels % 2:
+            raise UsageError(
+                f"chunks of {self.chunk_voxels} voxels cannot be halved for the pyramid: take an "
+                "even number (for tiles: an even --tile less --overlap)"
+            )
 
     @property
     def encoding(self) -> Encoding:
@@ -62,18 +77,17 @@ class ProductWriter:
     """The writer of a product: ``writer[region] = block`` for level 0, then `finish`.
 
     Regions consist of whole chunks, come in any order and from any thread, each voxel once: so it
-    is a target of `dask.array.store` with ``lock=False``.
+    is a target of `dask.array.store` with ``lock=False``. The coarser levels are made of the same
+    blocks on the way. What an interrupted run of the same plan has written is not written again.
     """
 
-    def __init__(
-        self, staging: Staging, layout: Layout, image: Multiscale, listen: Listener
-    ) -> None:
+    def __init__(self, staging: Staging, layout: Layout, image: Multiscale) -> None:
         self.layout = layout
         self.image = image
         self.attributes = staging.attributes
         self._staging = staging
-        self._listen = listen
-        self._level0 = self._create(0)
+        self._levels = self._open_levels()
+        self._take_up()
 
     @property
     def path(self) -> Path:
@@ -83,35 +97,36 @@ class ProductWriter:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of level 0, channels first where there are any."""
-        return self._level0.shape
+        return self._levels[0].shape
+
+    def is_done(self, region: tuple[slice, ...]) -> bool:
+        """Tell whether an interrupted run of the same plan has written a region of level 0."""
+        level0 = self._levels[0]
+        spans = [s.indices(n)[:2] for s, n in zip(region, level0.shape, strict=True)]
+        start, stop = tuple(a for a, _ in spans), tuple(b for _, b in spans)
+        return all(map(level0.is_done, level0.grid.chunk_indices(start, stop)))
 
     def __setitem__(self, region: tuple[slice, ...], block: NDArray[Any]) -> None:
         """Write a block of level 0."""
-        self._level0[region] = block
+        self._levels[0][region] = block
 
     def finish(self) -> None:
-        """Check level 0, write the other levels and say what the image is."""
-        self._staging.record("0", self._level0.finish())
-        grids = self.layout.grids
-        total = sum(prod(grid.shards_per_axis) for grid in grids[1:])
-        with step(self._listen, "pyramid", total, "shards") as work:
-            for level in range(1, len(grids)):
-                self._write_level(level, work)
+        """Check that all levels are whole and say what the image is."""
+        for level in self._levels:
+            level.finish()
         self._staging.ome = self.image.to_json()
 
-    def _write_level(self, level: int, work: Step) -> None:
-        finer: zarr.Array[Any] = zarr.open_array(self.path / str(level - 1), mode="r")
-        writer = self._create(level)
+    def _open_levels(self) -> list[ArrayWriter]:
+        """Give the writers of all levels, each feeding the next."""
         method: Downsample = "mode" if self.image.downsample == "mode" else "mean"
-        write_next_level(lambda region: np.asarray(finer[region]), writer, method)
-        records = writer.finish()
-        self._staging.record(str(level), records)
-        work.advance(len(records))
+        levels = [self._open(number, grid) for number, grid in enumerate(self.layout.grids)]
+        for finer, coarser in pairwise(levels):
+            finer.wrote = CoarserLevel(finer.grid, coarser, method).take
+        return levels
 
-    def _create(self, level: int) -> ArrayWriter:
-        grid = self.layout.grids[level]
+    def _open(self, number: int, grid: LevelGrid) -> ArrayWriter:
         dtype = self.layout.dtype.newbyteorder("<")
-        folder = self.path / str(level)
+        folder = self.path / str(number)
         zarr.create_array(
             folder,
             shape=grid.shape,
@@ -122,4 +137,23 @@ class ProductWriter:
             fill_value=0,
             dimension_names=self.image.axes,
         )
-        return ArrayWriter(folder, grid, dtype, self.layout.encoding)
+        return ArrayWriter(
+            folder,
+            grid,
+            dtype,
+            self.layout.encoding,
+            done=self._staging.shards_of(number),
+            sealed=partial(self._record, number),
+        )
+
+    def _record(self, number: int, record: ShardRecord) -> None:
+        self._staging.journal.add(replace(record, key=f"{number}/{record.key}"))
+        reach("shard-recorded")
+
+    def _take_up(self) -> None:
+        """Feed the coarser levels from the shards that an interrupted run has written."""
+        for level in self._levels[:-1]:
+            stored: zarr.Array[Any] = zarr.open_array(level.folder, mode="r")
+            for shard in sorted(level.done):
+                for index in level.grid.chunks_of(shard):
+                    level.wrote(index, np.asarray(stored[level.grid.chunk_slices(index)]))

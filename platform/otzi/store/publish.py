@@ -2,7 +2,8 @@
 
 A product lives in generations, ``<product>/1``, ``<product>/2`` …; each is immutable. The pointer
 is the attribute ``otzi.current`` of the product's own Zarr group, replaced by one atomic rename of
-its ``zarr.json``. What is not pointed at does not exist.
+its ``zarr.json``. What is not pointed at does not exist: a killed run left it, and the next one
+takes it back and goes on.
 """
 
 from __future__ import annotations
@@ -16,14 +17,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from otzi.errors import Locked, VerificationError, disk_errors
+from otzi.errors import (
+    DeviceUnavailable,
+    Locked,
+    OutOfSpace,
+    TemporaryFailure,
+    VerificationError,
+    disk_errors,
+)
+from otzi.store.crashpoints import reach
 from otzi.store.encoding import crc32c
+from otzi.store.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    from otzi.store.shards import ShardRecord
 
 __all__ = [
     "MANIFEST",
@@ -38,6 +46,7 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 _READ_BYTES = 1 << 24
+_RESUMABLE = (KeyboardInterrupt, SystemExit, MemoryError, TemporaryFailure, DeviceUnavailable)
 
 
 @dataclass(slots=True)
@@ -46,17 +55,19 @@ class Staging:
 
     path: Path
     """The folder to write into; it becomes the published generation."""
+    journal: Journal
+    """Its shards that are whole; what an interrupted run of the same plan wrote is there."""
     attributes: dict[str, Any] = field(default_factory=dict)
     """What the product says of itself, ``attributes.otzi`` of the published group."""
     ome: dict[str, Any] | None = None
     """OME-Zarr metadata, for a product that is an image."""
-    records: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Size and CRC-32C of files known since they were written, by path within the folder."""
 
-    def record(self, folder: str, shards: list[ShardRecord]) -> None:
-        """Take over what a writer knows of its shard files."""
-        for shard in shards:
-            self.records[f"{folder}/{shard.key}"] = (shard.n_bytes, shard.crc32c)
+    def shards_of(self, level: int) -> set[tuple[int, ...]]:
+        """Give the indices of the shards of a level that are whole."""
+        keys = (key.split("/c/") for key in self.journal.records)
+        return {
+            tuple(int(i) for i in index.split("/")) for name, index in keys if name == str(level)
+        }
 
 
 def write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
@@ -105,8 +116,18 @@ def manifest_digest(generation: Path) -> str:
 
 
 @contextmanager
-def staged(collection: Path, product: Path) -> Iterator[Staging]:
-    """Stage a product; it is published on leaving without an exception, otherwise removed.
+def staged(collection: Path, product: Path, plan: Mapping[str, Any]) -> Iterator[Staging]:
+    """Stage a product; it is published on leaving without an exception.
+
+    What was interrupted is kept, and a run of the same plan goes on from there; what failed for a
+    reason that stays is removed.
+
+    Parameters
+    ----------
+    collection, product
+        Their folders.
+    plan
+        All that decides the content, as plain JSON.
 
     Raises
     ------
@@ -118,14 +139,32 @@ def staged(collection: Path, product: Path) -> Iterator[Staging]:
     name = ".".join(product.relative_to(collection).parts)
     folder = collection / ".staging" / name
     with disk_errors(product, "writing"), _locked(folder.with_suffix(folder.suffix + ".lock")):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        staging = Staging(folder)
+        _take_back(product, folder)
+        staging = Staging(folder, Journal(folder, plan))
+        reach("staged")
         try:
             yield staging
             _publish(staging, collection, product)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        except BaseException as error:
+            if not isinstance(error, _RESUMABLE) or isinstance(error, OutOfSpace):
+                staging.journal.remove()
+            raise
+        staging.journal.remove()
+
+
+def _take_back(product: Path, staging: Path) -> None:
+    """Take a generation back into staging that was moved to its place, but never pointed at."""
+    current = current_generation(product)
+    published = 0 if current is None else int(current.name)
+    for orphan in _generations(product):
+        if int(orphan.name) > published:
+            shutil.rmtree(staging, ignore_errors=True)
+            orphan.rename(staging)
+
+
+def _generations(product: Path) -> list[Path]:
+    folders = product.iterdir() if product.is_dir() else ()
+    return sorted((p for p in folders if p.name.isdigit()), key=lambda p: int(p.name))
 
 
 @contextmanager
@@ -144,16 +183,20 @@ def _locked(path: Path) -> Iterator[None]:
 def _publish(staging: Staging, collection: Path, product: Path) -> None:
     ome = {} if staging.ome is None else {"ome": staging.ome}
     write_group(staging.path, ome | {"otzi": staging.attributes})
+    reach("metadata-written")
     _write_manifest(staging)
+    reach("manifest-written")
     for folder in reversed(product.relative_to(collection).parents):
         if not (collection / folder / "zarr.json").exists():
             write_group(collection / folder, {})
     product.mkdir(exist_ok=True)
-    older = [p for p in product.iterdir() if p.name.isdigit()]
+    older = _generations(product)
     generation = product / str(1 + max((int(p.name) for p in older), default=0))
     staging.path.rename(generation)
     _sync_folder(product)
+    reach("generation-renamed")
     write_group(product, {"otzi": {"kind": "product", "current": generation.name}})
+    reach("pointer-written")
     for folder in older:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -162,13 +205,14 @@ def _write_manifest(staging: Staging) -> None:
     files = {}
     for path in sorted(p for p in staging.path.rglob("*") if p.is_file()):
         name = path.relative_to(staging.path).as_posix()
-        n_bytes, crc = staging.records.get(name) or _file_record(path)
+        shard = staging.journal.records.get(name)
+        n_bytes, crc = (shard.n_bytes, shard.crc32c) if shard else _file_record(path)
         if path.stat().st_size != n_bytes:
             raise VerificationError(
                 f"{path} has {path.stat().st_size} bytes, {n_bytes} were written"
             )
         files[name] = (n_bytes, f"{crc:08x}")
-    lost = staging.records.keys() - files.keys()
+    lost = staging.journal.records.keys() - files.keys()
     if lost:
         raise VerificationError(f"{min(lost)} of {staging.path} was written and is gone")
     manifest = staging.path / MANIFEST

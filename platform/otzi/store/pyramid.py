@@ -2,73 +2,131 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import prod
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from otzi.compiled import compiled
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from otzi.store.grid import LevelGrid
     from otzi.store.shards import ArrayWriter
 
-__all__ = ["Downsample", "halve", "write_next_level"]
+__all__ = ["CoarserLevel", "Downsample", "halve"]
 
 Downsample = Literal["mean", "mode"]
+ChunkIndex = tuple[int, ...]
 
 
 def halve(block: NDArray[Any], method: Downsample) -> NDArray[Any]:
     """Give the block at half the resolution: ``(…, z//2, y//2, x//2)``, in its own dtype.
 
-    The last voxel of an odd axis is dropped. ``mean`` rounds to the nearest for integers; ``mode``
-    takes the smallest label where several are equally frequent.
+    The last voxel of an odd axis is dropped. ``mean`` rounds to the nearest for integers, half to
+    even; ``mode`` takes the smallest label where several are equally frequent.
     """
-    corners = _corners(block)
+    z, y, x = (n // 2 for n in block.shape[-3:])
+    stack = block.reshape(-1, *block.shape[-3:])
     if method == "mode":
-        return _mode(np.stack(corners))
-    wide = np.float64 if block.dtype.itemsize > 2 else np.float32
-    total: NDArray[Any] = corners[0].astype(wide)
-    for corner in corners[1:]:
-        np.add(total, corner, out=total)
-    np.divide(total, len(corners), out=total)
-    if np.issubdtype(block.dtype, np.integer):
-        np.rint(total, out=total)
-    return total.astype(block.dtype)
+        return _mode(stack, (z, y, x)).reshape(*block.shape[:-3], z, y, x)
+    # What numba has no arithmetic for is averaged in float32.
+    source = stack.astype(np.float32) if block.dtype == np.float16 else stack
+    mean = np.empty((len(stack), z, y, x), source.dtype)
+    if block.dtype.kind in "iu":
+        _integer_mean(source, mean)
+    else:
+        _float_mean(source, mean)
+    return mean.astype(block.dtype, copy=False).reshape(*block.shape[:-3], z, y, x)
 
 
-def _corners(block: NDArray[Any]) -> list[NDArray[Any]]:
-    z, y, x = (n // 2 * 2 for n in block.shape[-3:])
-    even = block[..., :z, :y, :x]
-    return [even[..., i::2, j::2, k::2] for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+@compiled
+def _float_mean(source: NDArray[Any], mean: NDArray[Any]) -> None:
+    for c in range(mean.shape[0]):
+        for z in range(mean.shape[1]):
+            for y in range(mean.shape[2]):
+                a, b = source[c, 2 * z, 2 * y], source[c, 2 * z, 2 * y + 1]
+                d, e = source[c, 2 * z + 1, 2 * y], source[c, 2 * z + 1, 2 * y + 1]
+                row = mean[c, z, y]
+                for x in range(row.size):
+                    i, j = 2 * x, 2 * x + 1
+                    total = np.float64(a[i]) + a[j] + b[i] + b[j] + d[i] + d[j] + e[i] + e[j]
+                    row[x] = total * 0.125
 
 
-def _mode(corners: NDArray[Any]) -> NDArray[Any]:
-    ordered = np.sort(corners, axis=0)
+@compiled
+def _integer_mean(source: NDArray[Any], mean: NDArray[Any]) -> None:
+    for c in range(mean.shape[0]):
+        for z in range(mean.shape[1]):
+            for y in range(mean.shape[2]):
+                a, b = source[c, 2 * z, 2 * y], source[c, 2 * z, 2 * y + 1]
+                d, e = source[c, 2 * z + 1, 2 * y], source[c, 2 * z + 1, 2 * y + 1]
+                row = mean[c, z, y]
+                for x in range(row.size):
+                    i, j = 2 * x, 2 * x + 1
+                    total = np.int64(a[i]) + a[j] + b[i] + b[j] + d[i] + d[j] + e[i] + e[j]
+                    # floor((total + 4) / 8), one less where it was a tie and came out odd
+                    half_up = (total + 4) >> 3
+                    row[x] = half_up - ((total & 7) == 4 and half_up & 1)
+
+
+def _mode(stack: NDArray[Any], halves: tuple[int, int, int]) -> NDArray[Any]:
+    z, y, x = (2 * n for n in halves)
+    even = stack[:, :z, :y, :x]
+    corners = [even[:, i::2, j::2, k::2] for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+    ordered = np.sort(np.stack(corners), axis=0)
     counts = (ordered[:, None] == ordered[None, :]).sum(axis=1, dtype=np.uint8)
     first = counts.argmax(axis=0)
     mode: NDArray[Any] = np.take_along_axis(ordered, first[None], axis=0)[0]
     return mode
 
 
-def write_next_level(
-    read: Callable[[tuple[slice, ...]], NDArray[Any]],
-    writer: ArrayWriter,
-    method: Downsample,
-    workers: int = 2,
-) -> None:
-    """Write the level whose voxels are the 2×2×2 blocks of the level that `read` reads.
+@dataclass(slots=True)
+class _Gathering:
+    """A chunk of the coarser level that still lacks voxels."""
 
-    Chunk by chunk, so that memory holds eight chunks for each worker.
+    voxels: NDArray[Any]
+    missing: int
+
+
+class CoarserLevel:
+    """Gathers halved chunks of a level into chunks of the next one, and passes on whole ones.
+
+    Chunks come in any order and from any thread, each once. What waits is an eighth of what lies
+    between the first and the last chunk that came out of order: for a volume that is written from
+    one end to the other, a layer of chunks.
     """
 
-    def one(region: tuple[slice, ...]) -> None:
-        finer = [slice(2 * s.start, 2 * s.stop) for s in region[-3:]]
-        writer[region] = halve(read((*region[:-3], *finer)), method)
+    def __init__(self, finer: LevelGrid, writer: ArrayWriter, method: Downsample) -> None:
+        self.finer, self.writer, self.method = finer, writer, method
+        self._lock = Lock()
+        self._gathering: dict[ChunkIndex, _Gathering] = {}
 
-    grid = writer.grid
-    regions = map(grid.chunk_slices, grid.chunk_indices((0,) * len(grid.shape), grid.shape))
-    with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(one, regions):
-            pass
+    def take(self, index: ChunkIndex, voxels: NDArray[Any]) -> None:
+        """Take a chunk of the finer level."""
+        half = halve(voxels, self.method)
+        if not half.size:
+            return
+        grid, channels = self.writer.grid, len(index) - 3
+        start = [i * c // 2 for i, c in zip(index, self.finer.chunk, strict=True)][channels:]
+        chunk = grid.chunk[channels:]
+        key = (*index[:channels], *(a // c for a, c in zip(start, chunk, strict=True)))
+        if self.writer.is_done(key):
+            return
+        places = zip(start, chunk, half.shape[channels:], strict=True)
+        z, y, x = (slice(a % c, a % c + n) for a, c, n in places)
+        with self._lock:
+            gathering = self._gathering.get(key)
+            if gathering is None:
+                shape = [s.stop - s.start for s in grid.chunk_slices(key)]
+                gathering = _Gathering(np.empty(shape, self.writer.dtype), prod(shape))
+                self._gathering[key] = gathering
+            gathering.voxels[..., z, y, x] = half
+            gathering.missing -= half.size
+            if gathering.missing:
+                return
+            del self._gathering[key]
+        self.writer.write_chunk(key, gathering.voxels)

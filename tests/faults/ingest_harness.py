@@ -1,0 +1,122 @@
+"""Ingests in processes that are killed, over and over; run as a script, reports as JSON.
+
+It imports everything once and forks while it has a single thread, so that a run costs no start-up::
+
+    python ingest_harness.py SOURCE FOLDER points staged:1 shard-renamed:3 …
+    python ingest_harness.py SOURCE FOLDER kills 30 SEED
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import zarr  # noqa: F401  what children would import anew each time
+
+from otzi.collection import create_collection, open_collection
+from otzi.store.journal import Journal
+from otzi_pipelines.ingest import ingest
+
+
+def start(source: Path, collection: Path, fail_at: str | None = None) -> int:
+    """Give the process id of a child that ingests and says how many shards it wrote."""
+    pid = os.fork()
+    if pid:
+        return pid
+    if fail_at:
+        os.environ["OTZI_FAIL_AT"] = fail_at
+    written = 0
+    add = Journal.add
+
+    def count(journal: Journal, record: Any) -> None:
+        nonlocal written
+        written += 1
+        add(journal, record)
+
+    Journal.add = count  # type: ignore[method-assign]
+    code = ingest(open_collection(collection, "r+"), [source]).exit_code
+    (collection.parent / f"{collection.name}.written").write_text(str(written))
+    os._exit(code)
+
+
+def ended(pid: int) -> int:
+    """Give the exit code of a child, negative for the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def recorded(collection: Path) -> int:
+    """Give how many shards the journal of an interrupted run holds."""
+    journals = list((collection / ".staging").glob("*.journal"))
+    return sum(len(path.read_text().splitlines()) - 1 for path in journals)
+
+
+def state(collection: Path) -> dict[str, Any]:
+    """Give what a reader sees."""
+    digests = {}
+    for tomo in open_collection(collection):
+        for level in range(tomo.image("raw").n_levels):
+            tomo.array("raw", level)
+        digests[tomo.id] = tomo.digest("raw")
+    litter = [p.name for p in (collection / ".staging").glob("*") if p.suffix != ".lock"]
+    return {"digests": digests, "litter": litter}
+
+
+def crash_points(source: Path, folder: Path, points: list[str]) -> list[dict[str, Any]]:
+    """Kill at each point, look, then run again to the end."""
+    rows = []
+    for number, point in enumerate(points):
+        path = create_collection(folder / str(number)).path
+        killed = ended(start(source, path, point))
+        row = {"point": point, "killed": killed, "recorded": recorded(path)}
+        row["seen"] = state(path)["digests"]
+        row["code"] = ended(start(source, path))
+        row["written"] = int((folder / f"{number}.written").read_text())
+        rows.append(row | state(path))
+    return rows
+
+
+def random_kills(source: Path, folder: Path, n_kills: int, seed: int) -> list[dict[str, Any]]:
+    """Kill at random moments until so many runs were killed; every round ends with a whole run."""
+    rng = random.Random(seed)
+    begun = time.monotonic()
+    ended(start(source, create_collection(folder / "unbroken").path))
+    seconds = time.monotonic() - begun
+    rows: list[dict[str, Any]] = []
+    kills = 0
+    while kills < n_kills:
+        path = create_collection(folder / str(len(rows))).path
+        row: dict[str, Any] = {"kills": 0, "staged": 0, "seen": []}
+        while True:
+            pid = start(source, path)
+            if kills < n_kills and row["kills"] < 8:
+                time.sleep(rng.uniform(0, seconds))
+                os.kill(pid, signal.SIGKILL)
+            code = ended(pid)
+            row["seen"].append(list(state(path)["digests"].values()))
+            if code == 0:
+                break
+            kills += 1
+            row["kills"] += 1
+            row["staged"] += recorded(path) > 0
+        rows.append(row | state(path))
+    return rows
+
+
+def main() -> None:
+    """Run what the arguments say and print the rows."""
+    source, folder, what, *words = sys.argv[1:]
+    if what == "points":
+        rows = crash_points(Path(source), Path(folder), words)
+    else:
+        rows = random_kills(Path(source), Path(folder), int(words[0]), int(words[1]))
+    json.dump(rows, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
