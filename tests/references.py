@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
+from scipy import ndimage
 
 # Pyramids: eight voxels at a time
 
@@ -104,3 +106,233 @@ def blended_uint8(total: np.ndarray) -> np.ndarray:
     whole = 16383 * 2**18
     upto = (np.cumsum(total, axis=0) * 255 + whole // 2) // whole
     return np.diff(upto, axis=0, prepend=0).astype(np.uint8)
+
+
+# Features: ilastik's definition, pass by pass in float64, eigenvalues by LAPACK
+
+
+def sampled_gaussian(sigma: float, window: float, order: int) -> np.ndarray:
+    """Give a kernel that is exact for polynomials of its order; odd ones for correlation."""
+    radius = int(window * sigma + 0.5)
+    x = np.arange(-radius, radius + 1.0)
+    bell = np.exp(-0.5 * (x / sigma) ** 2)
+    if order == 0:
+        return bell / np.sum(bell)
+    if order == 1:
+        return x * bell / np.sum(x * x * bell)
+    curved = (x**2 - sigma**2) * bell
+    curved -= np.mean(curved)
+    return curved / np.sum(curved * x**2 / 2)
+
+
+def mirrored_filter(
+    volume: np.ndarray, sigma: float, window: float, orders: tuple[int, ...]
+) -> np.ndarray:
+    """Filter each axis by its order of derivative, faces mirrored without the face itself."""
+    for axis, order in enumerate(orders):
+        kernel = sampled_gaussian(sigma, window, order)
+        radius, n = len(kernel) // 2, volume.shape[axis]
+        widths = [(radius, radius) if a == axis else (0, 0) for a in range(3)]
+        padded = np.pad(volume, widths, mode="reflect")
+        volume = sum(
+            weight * padded.take(range(j, j + n), axis=axis) for j, weight in enumerate(kernel)
+        )
+    return volume
+
+
+def eigenvalue_channels(entries: dict[tuple[int, int], np.ndarray]) -> list[np.ndarray]:
+    """Give the eigenvalues, largest first, of tensors whose entries (i, j), i ≤ j, are given."""
+    matrices = np.array([[entries[min(i, j), max(i, j)] for j in range(3)] for i in range(3)])
+    return list(np.moveaxis(np.linalg.eigvalsh(np.moveaxis(matrices, (0, 1), (-2, -1))), -1, 0))[
+        ::-1
+    ]
+
+
+def ilastik_features(
+    volume: np.ndarray, scale: float, structure_tensor: str = "shipped"
+) -> dict[str, list[np.ndarray]]:
+    """Give the channels of each feature of one scale, float64."""
+    image = mirrored_filter(
+        volume.astype(np.float64), scale if scale <= 1 else np.sqrt(scale**2 - 1), 3.5, (0, 0, 0)
+    )
+    f = min(scale, 1.0)
+    if scale < 0.7:
+        return {"gaussian_smoothing": [mirrored_filter(image, f, 2, (0, 0, 0))]}
+    axes = np.eye(3, dtype=int)
+    pairs = [(i, j) for i in range(3) for j in range(i, 3)]
+    smoothed = mirrored_filter(image, f, 2, (0, 0, 0))
+    gradient = [mirrored_filter(image, f, 2, tuple(axes[i])) for i in range(3)]
+    hessian = {(i, j): mirrored_filter(image, f, 2, tuple(axes[i] + axes[j])) for i, j in pairs}
+    inner, outer = (0.5 * f, f) if structure_tensor == "shipped" else (f, 0.5 * f)
+    steep = [mirrored_filter(image, inner, 2, tuple(axes[i])) for i in range(3)]
+    tensor = {(i, j): mirrored_filter(steep[i] * steep[j], outer, 2, (0, 0, 0)) for i, j in pairs}
+    return {
+        "gaussian_smoothing": [smoothed],
+        "laplacian_of_gaussian": [hessian[0, 0] + hessian[1, 1] + hessian[2, 2]],
+        "gaussian_gradient_magnitude": [np.sqrt(sum(g**2 for g in gradient))],
+        "difference_of_gaussians": [smoothed - mirrored_filter(image, 0.66 * f, 2, (0, 0, 0))],
+        "structure_tensor_eigenvalues": eigenvalue_channels(tensor),
+        "hessian_of_gaussian_eigenvalues": eigenvalue_channels(hessian),
+    }
+
+
+# Renderer: every step of every ray, nothing skipped, by the formulas of the physical look
+
+
+def keyed_uniform(seed: int, sample: int, step: int, pixels: np.ndarray, number: int) -> np.ndarray:
+    """Give the draws of pixels, in [0, 1): five rounds of the 32-bit hash lowbias32."""
+
+    def scrambled(word: np.ndarray) -> np.ndarray:
+        word = word ^ (word >> 16)
+        word = word * 0x7FEB352D % 2**32
+        word = word ^ (word >> 15)
+        word = word * 0x846CA68B % 2**32
+        return word ^ (word >> 16)
+
+    key = np.zeros(len(pixels), np.uint64)
+    for part in (seed, sample, step, pixels, (number + 1) * 0x9E3779B9):
+        key = scrambled((key + np.asarray(part).astype(np.uint64)) % 2**32)
+    return key / 2**32
+
+
+def trilinear(values: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Give ``(z, y, x)`` values at ``(…, 3)`` points; sample i is at i + 0.5, edges go on."""
+    coordinates = np.moveaxis(points - 0.5, -1, 0)
+    return ndimage.map_coordinates(values.astype(float), coordinates, order=1, mode="nearest")
+
+
+def occlusion_at(medium, points: np.ndarray) -> np.ndarray:
+    """Give the occluder at ``(…, 3)`` points of the world; 0 outside the box."""
+    texels = (points + medium.extent / 2) * medium.texels_per_voxel / 2
+    inside = (np.abs(points) <= medium.extent / 2).all(axis=-1)
+    return np.where(inside, trilinear(medium.occluder / 255, texels), 0)
+
+
+def light_at(medium, lamp, points: np.ndarray, draw) -> np.ndarray:
+    """Give the light, ``(n, 3)``, at points of the world; ``draw(number)`` gives their draws."""
+    n_ball = len(lamp.ball)
+    around = (draw(0) * n_ball).astype(int)[:, None] + np.arange(lamp.n_ao)
+    near = points[:, None] + lamp.ao_centre + lamp.ao_radius * lamp.ball[around % n_ball]
+    occluded = np.minimum(lamp.ao_strength * occlusion_at(medium, near).mean(axis=1), 1)
+
+    toward = (draw(1) * n_ball).astype(int)[:, None] + np.arange(lamp.n_shadow)
+    rays = lamp.position + lamp.radius * lamp.ball[toward % n_ball] - points[:, None]
+    fraction = (np.arange(lamp.n_shadow) + draw(2)[:, None]) / lamp.n_shadow
+    reach = lamp.shadow_start + (lamp.shadow_length - lamp.shadow_start) * fraction
+    share = np.minimum(reach / np.linalg.norm(rays, axis=-1), 1)
+    blocked = occlusion_at(medium, points[:, None] + rays * share[..., None])
+    mean = np.average(blocked, axis=1, weights=(1 - fraction) ** 2)
+    shaded = np.minimum(lamp.shadow_strength * mean, 1)
+    return (1 - occluded[:, None] * (1 - lamp.ao_tint)) * (
+        1 - shaded[:, None] * (1 - lamp.shadow_tint)
+    )
+
+
+def marched(origins, directions, pixels, sample, medium, lamp, rules):
+    """Give ``(n, 4)`` premultiplied colour and opacity, and ``(n,)`` depth, of rays."""
+    values = medium.data * medium.value_scale
+    half = medium.extent / 2
+    with np.errstate(divide="ignore"):
+        faces = np.stack([(-half - origins) / directions, (half - origins) / directions])
+    near = np.maximum(faces.min(axis=0).max(axis=1), 0)
+    far = faces.max(axis=0).min(axis=1)
+    n_steps = np.where(far > near, np.ceil((far - near) / rules.step), 0).astype(int)
+    jitter = keyed_uniform(rules.seed, sample, 0xFFFFFFFF, pixels, 0)
+    color, light = np.zeros((len(pixels), 3)), np.ones((len(pixels), 3))
+    transmittance, pending = np.ones(len(pixels)), np.zeros(len(pixels))
+    depth, is_lit = np.full(len(pixels), np.inf), np.zeros(len(pixels), bool)
+    for index in range(n_steps.max()):
+        start = near + index * rules.step
+        length = np.clip(far - start, 0, rules.step)
+        points = origins + (start + jitter * length)[:, None] * directions
+        texels = (points + half) * medium.texels_per_voxel
+        at = np.stack([trilinear(v, texels) for v in np.moveaxis(values, -1, 0)], axis=1)
+        ramps = np.clip((at - medium.low) * medium.inverse_span, 0, 1)
+        parts = medium.extinction * ramps[:, :-1] * ramps[:, -1:]
+        sigma = parts.sum(axis=1)
+        hit = np.flatnonzero((index < n_steps) & (transmittance >= 0.01) & (sigma > 0))
+        parts, sigma = parts[hit], sigma[hit]
+        passing = np.exp(-sigma * length[hit])
+        weight = transmittance[hit] * (1 - passing)
+        pending[hit] += weight
+        due = hit[~is_lit[hit] | (pending[hit] > rules.gate)]
+        light[due] = light_at(
+            medium,
+            lamp,
+            points[due],
+            lambda number, due=due, index=index: keyed_uniform(
+                rules.seed, sample, index, pixels[due], number
+            ),
+        )
+        pending[due], is_lit[due] = 0, True
+        color[hit] += weight[:, None] * light[hit] * (parts @ medium.color) / sigma[:, None]
+        before, after = transmittance[hit], transmittance[hit] * passing
+        half_gone = start[hit] + np.log(before / 0.5) / sigma
+        depth[hit] = np.where((before > 0.5) & (after <= 0.5), half_gone, depth[hit])
+        transmittance[hit] = after
+    return np.column_stack([color, 1 - transmittance]), depth
+
+
+# Training: the loss, voxel by voxel
+
+
+def mean_cross_entropy(logits: np.ndarray, target: np.ndarray, weights=None) -> float:
+    """Give the weighted mean of ``-log softmax`` over ``(b, c, z, y, x)``, in float64."""
+    surprise = total = 0.0
+    for b, *voxel in np.ndindex(logits.shape[0], *logits.shape[2:]):
+        at = (b, slice(None), *voxel)
+        powers = np.exp(logits[at].astype(np.float64))
+        for c, probability in enumerate(powers / powers.sum()):
+            counted = float(target[at][c]) * (1 if weights is None else weights[c])
+            surprise -= counted * np.log(probability)
+            total += counted
+    return surprise / total
+
+
+# Strokes: every voxel against every segment, in rational numbers
+
+
+def distance_squared_to_segment(voxel: tuple, start: tuple, stop: tuple) -> Fraction:
+    """Give the squared distance of a point from a segment, exactly."""
+    v, a, b = ([Fraction(c) for c in point] for point in (voxel, start, stop))
+    along = [q - p for p, q in zip(a, b, strict=True)]
+    offset = [q - p for p, q in zip(a, v, strict=True)]
+    length_squared = sum(d * d for d in along)
+    position = Fraction(0)
+    if length_squared:
+        dot = sum(o * d for o, d in zip(offset, along, strict=True))
+        position = min(max(dot / length_squared, Fraction(0)), Fraction(1))
+    return sum((o - position * d) ** 2 for o, d in zip(offset, along, strict=True))
+
+
+def stroke_labels(
+    strokes: list[tuple[int, float, list[tuple[float, float, float]]]], shape: tuple[int, ...]
+) -> np.ndarray:
+    """Give ``(z, y, x)``: 0, or 1 + class of the last stroke (class, radius, points) there."""
+    labels = np.zeros(shape, np.uint8)
+    for index, radius, points in strokes:
+        segments = list(itertools.pairwise(points)) or [(points[0], points[0])]
+        for voxel in np.ndindex(*shape):
+            distances = (distance_squared_to_segment(voxel, a, b) for a, b in segments)
+            if any(distance <= Fraction(radius) ** 2 for distance in distances):
+                labels[voxel] = index + 1
+    return labels
+
+
+# Forests: one tree, one voxel, one step at a time
+
+
+def forest_probabilities(forest, features: np.ndarray, trees: int | None = None) -> np.ndarray:
+    """Give the mean share of each class, ``(class, voxel)`` float64, of the first `trees`."""
+    roots = forest.roots[:trees]
+    result = np.zeros((len(forest.classes), features.shape[1]))
+    for voxel, values in enumerate(features.T):
+        if np.isnan(values).any():
+            continue
+        for root in roots:
+            node = root
+            while forest.child[node] != node:
+                is_right = values[forest.channel[node]] > forest.threshold[node]
+                node = forest.child[node] + is_right
+            result[:, voxel] += forest.shares[node].astype(np.float64) / len(roots)
+    return result

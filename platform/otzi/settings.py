@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -59,7 +60,18 @@ def _first(error: ValidationError, kind: type[Any]) -> str:
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = list(getattr(kind, "__dataclass_fields__", {}))
-        near = difflib.get_close_matches(key, known, 3) or sorted(known)
+        known = list(getattr(_table(kind, problem["loc"][:-1]), "__dataclass_fields__", {}))
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, 3) or sorted(known)
         return f"unknown key {key!r}; did you mean {', '.join(near)}?"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
     return f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _table(kind: Any, path: tuple[int | str, ...]) -> Any:
+    """Give the dataclass of a table within the settings; `path` has its keys and indexes."""
+    for key in path:
+        if isinstance(key, str):
+            hint = get_type_hints(kind)[key]
+            kind = next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None)
+    return kind

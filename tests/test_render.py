@@ -1,0 +1,180 @@
+"""Verb render: from a collection to a picture on disk, once."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from otzi.settings import read_settings
+from otzi_pipelines.score import estimate_ramps
+from otzi_viewers import render_verb
+from otzi_viewers.render.output import read_texts
+from otzi_viewers.render.scene import Quality, Scene
+from pictures import add_probs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from commands import Otzi
+    from otzi.tomogram import Tomogram
+
+CLASSES = ("background", "membrane", "lumen")
+
+
+@pytest.fixture
+def tomo(add_tomogram: Callable[..., Tomogram]) -> Tomogram:
+    """A dark ball in noise, of lumen within a membrane."""
+    z, y, x = np.indices((16, 30, 32)) - np.array([7.5, 14.5, 15.5])[:, None, None, None]
+    radius = np.sqrt((2 * z) ** 2 + y**2 + x**2)
+    noise = np.random.default_rng(4).normal(0, 300, radius.shape)
+    made = add_tomogram((noise - 1000 * (radius < 12)).astype(np.int16))
+    hard = np.stack([(radius > 9) & (radius < 12), radius <= 9]).astype(np.float32)
+    soft = ndimage.gaussian_filter(hard, (0, 1, 1, 1))
+    add_probs(made, "net", np.floor(soft * 255).astype(np.uint8), CLASSES)
+    return made
+
+
+@pytest.fixture
+def ramped(tomo: Tomogram) -> Tomogram:
+    estimate_ramps(tomo, "net")
+    return tomo
+
+
+def test_a_picture_is_made_once_and_tells_its_scene(
+    ramped: Tomogram, otzi: Otzi, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.png"
+    words = ("render", ramped.collection.path, "ts_001", "-o", path, "--size", "64x48", "--json")
+    first = otzi(*words)
+    assert first.code == 0, first.err
+    document = json.loads(first.out)
+    assert document["path"] == str(path)
+    assert document["size"] == [64, 48]
+    assert document["level"] == 0
+    assert document["digests"]["probs/net"] == ramped.digest("probs/net")
+    with Image.open(path) as image:
+        assert image.size == (64, 48)
+        picture = np.asarray(image).astype(int)
+    assert picture[20:28, 28:36].mean() > 40
+    assert not picture[:8, 50:].any()
+
+    made = path.stat()
+    content = path.read_bytes()
+    again = otzi(*words)
+    assert again.code == 0
+    assert "done already" in again.err
+    assert json.loads(again.out) == document
+    assert path.stat().st_mtime_ns == made.st_mtime_ns
+
+    path.unlink()
+    assert otzi(*words).code == 0
+    assert path.read_bytes() == content
+
+    smaller = otzi(*words[:-3], "--size", "32x24", "--json")
+    assert json.loads(smaller.out)["digest"] != document["digest"]
+    assert [p.name for p in tmp_path.glob("*.png")] == ["a.png"]
+
+
+def test_a_picture_carries_a_scene_file_that_makes_it_again(
+    ramped: Tomogram, otzi: Otzi, tmp_path: Path
+) -> None:
+    scene = tmp_path / "scene.toml"
+    scene.write_text(
+        "[output]\nsize = [40, 30]\nbits = 16\n[quality]\nspp = 2\n"
+        '[[classes]]\nname = "lumen"\nlow = 0.25\ncolor = "#ff8000"\n'
+    )
+    one, other = tmp_path / "a.png", tmp_path / "b.png"
+    start = ("render", ramped.collection.path, "ts_001")
+    assert otzi(*start, "-o", one, "--scene", scene).code == 0
+    text = read_texts(one)["otzi scene"]
+    again = tmp_path / "again.toml"
+    again.write_text(text)
+    assert otzi(*start, "-o", other, "--scene", again).code == 0
+    assert one.read_bytes() == other.read_bytes()
+    assert one.read_bytes()[24] == 16
+    found = read_settings(Scene, tomllib.loads(text), "text")
+    assert [look.name for look in found.classes] == ["lumen"]
+
+
+def test_ramps_come_first(tomo: Tomogram, otzi: Otzi, tmp_path: Path) -> None:
+    run = otzi("render", tomo.collection.path, "ts_001", "-o", tmp_path / "a.png")
+    assert run.code == 2
+    assert f"run `otzi ramps {tomo.collection.path} ts_001 --probs net`" in run.err
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_one_of_several_probabilities_has_to_be_chosen(
+    ramped: Tomogram, otzi: Otzi, tmp_path: Path
+) -> None:
+    start = ("render", ramped.collection.path, "ts_001", "-o", tmp_path / "a.png")
+    add_probs(ramped, "other", np.zeros((2, 16, 30, 32), np.uint8), CLASSES)
+    run = otzi(*start)
+    assert run.code == 2
+    assert "choose --probs net|other" in run.err
+    assert otzi(*start, "--probs", "net", "--size", "8x6").code == 0
+
+
+def test_probabilities_have_to_be_there(
+    add_tomogram: Callable[..., Tomogram], otzi: Otzi, tmp_path: Path
+) -> None:
+    tomo = add_tomogram(np.zeros((4, 5, 6), np.int16))
+    run = otzi("render", tomo.collection.path, "ts_001", "-o", tmp_path / "a.png")
+    assert run.code == 2
+    assert "run `otzi segment`" in run.err
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "code", "words"),
+    [
+        ("a.mp4", (), 2, "cannot write .mp4"),
+        ("missing/a.png", (), 73, "missing is not there"),
+        ("a.png", ("--device", "cuda"), 69, "--device cpu"),
+        ("a.png", ("--size", "wide"), 2, "960x720"),
+        ("a.png", ("--size", "20000x10"), 2, "at most 16384"),
+        ("a.png", ("--size", "9000x9000"), 2, "--slow"),
+        ("a.png", ("--scene", "none.toml"), 2, "none.toml is not there"),
+        ("a.png", ("--probs", "unet"), 2, "probs/net"),
+        ("a.png", ("--memory", "10"), 2, "allow more with --memory"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    ramped: Tomogram,
+    otzi: Otzi,
+    tmp_path: Path,
+    name: str,
+    options: tuple[str, ...],
+    code: int,
+    words: str,
+) -> None:
+    run = otzi("render", ramped.collection.path, "ts_001", "-o", tmp_path / name, *options)
+    assert run.code == code
+    assert words in run.err
+    assert run.err.count("\n") == 1
+    assert not list(tmp_path.glob("**/*.png"))
+
+
+def test_a_misspelt_key_of_the_scene_is_named(ramped: Tomogram, otzi: Otzi, tmp_path: Path) -> None:
+    scene = tmp_path / "scene.toml"
+    scene.write_text("[camera]\nazimut = 10\n")
+    output = tmp_path / "a.png"
+    run = otzi("render", ramped.collection.path, "ts_001", "-o", output, "--scene", scene)
+    assert run.code == 78
+    assert "unknown key 'camera.azimut'; did you mean azimuth?" in run.err
+
+
+def test_slow_lifts_the_limit(
+    ramped: Tomogram, otzi: Otzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render_verb, "MAXIMUM_RAYS", 4 * 3 * Quality().spp - 1)
+    words = ("render", ramped.collection.path, "ts_001", "-o", tmp_path / "a.png", "--size", "4x3")
+    refused = otzi(*words)
+    assert refused.code == 2
+    assert "pass --slow" in refused.err
+    assert otzi(*words, "--slow").code == 0
