@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint deploy/constraints.txt
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_BENCH := $(VENV)/.installed-bench
 
 .PHONY: demo test slow check bench clean
 
@@ -23,7 +24,7 @@ check: $(INSTALLED_DEV)  ## style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED_DEV)  ## the benchmarks, each beside its peers in one run
+bench: $(INSTALLED_BENCH)  ## the benchmarks, each beside its peers in one run
 	for file in tests/bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:  ## removes the virtual environment and what the demo made
@@ -38,5 +39,9 @@ $(INSTALLED): pyproject.toml deploy/constraints.txt | $(BIN)/python
 	touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	$(PIP_INSTALL) --group test --group lint --group bench
+	$(PIP_INSTALL) --group test --group lint
+	touch $@
+
+$(INSTALLED_BENCH): $(INSTALLED_DEV)
+	$(PIP_INSTALL) --group bench
 	touch $@

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -263,6 +263,7 @@ def _scan(
     return n_nonzero, zeros, first + shift, max(0.0, squares - total * shift), minimum, maximum
 
 
+@lru_cache(maxsize=8)
 def _bits_in_order(dtype: np.dtype[Any]) -> NDArray[np.uint16]:
     """Give the 65,536 patterns of 16 bits from the least to the greatest number."""
     bits = np.arange(_N_PATTERNS, dtype=np.uint16)
