@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -336,3 +337,29 @@ def forest_probabilities(forest, features: np.ndarray, trees: int | None = None)
                 node = forest.child[node] + is_right
             result[:, voxel] += forest.shares[node].astype(np.float64) / len(roots)
     return result
+
+
+# Compositing of the viewer
+
+
+def color_of_voxel(values: np.ndarray, style: Any) -> np.ndarray:
+    """Give red, green, blue in [0, 1] of one voxel of a slice, class by class over the density."""
+    density = (values[0] / 255 - style.density_low) / (style.density_high - style.density_low)
+    density = min(max(density, 0), 1)
+    color = np.full(3, density if style.shows_density else 0.0)
+    for c in style.classes:
+        ramped = min(max((values[c.channel] / 255 - c.low) / (1 - c.low), 0), 1)
+        alpha = c.opacity * ((1 - style.modulation) + style.modulation * density) * ramped
+        if c.shown:
+            color = (1 - alpha) * color + alpha * np.array(c.rgb)
+    return color
+
+
+def light_of_ray(samples: list[np.ndarray], step_voxels: float) -> np.ndarray:
+    """Give rgb · alpha, alpha of a ray through samples of the same, from the back to the front."""
+    light = np.zeros(4)
+    for red, green, blue, alpha in np.array(samples[::-1], np.float64):
+        opacity = 1 - (1 - alpha) ** step_voxels
+        color = np.array([red, green, blue]) / (alpha or 1)
+        light = np.array([*(color * opacity), opacity]) + light * (1 - opacity)
+    return light
