@@ -11,7 +11,10 @@ from otzi.errors import NotFoundError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["DEFAULT_CLASSES", "ClassTable", "SegmentClass"]
+__all__ = ["DEFAULT_CLASSES", "FOREGROUND", "ClassTable", "SegmentClass"]
+
+FOREGROUND = "foreground"
+"""All classes but the background, where they are one."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _COLOR = re.compile(r"#[0-9a-f]{6}")
@@ -82,6 +85,11 @@ class ClassTable:
     def to_json(self) -> list[dict[str, str]]:
         """Give the table as plain lists and dictionaries."""
         return [{"name": c.name, "color": c.color} for c in self.classes]
+
+    @property
+    def merged(self) -> ClassTable:
+        """The background, and all other classes as one, the foreground."""
+        return ClassTable((self.classes[0], SegmentClass(FOREGROUND, _PALETTE[0])))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ class Multiscale:
     channels: tuple[str, ...] | None = None
     """Channel labels, where there is a channel axis."""
     colors: tuple[str, ...] | None = None
-    """``#rrggbb`` for each channel."""
+    """``#rrggbb`` for each channel; for each label, which may be transparent: ``#rrggbbaa``."""
     window: tuple[float, float, float, float] | None = None
     """Minimum, start, end and maximum of the contrast of each channel."""
     downsample: str = "mean"
@@ -143,7 +143,7 @@ class Multiscale:
 
     def _image_label(self) -> dict[str, Any]:
         entries = [
-            {"label-value": value, "rgba": [*bytes.fromhex(color.removeprefix("#")), 255]}
+            {"label-value": value, "rgba": list(bytes.fromhex(color[1:].ljust(8, "f")))}
             for value, color in enumerate(self.colors or ())
         ]
         return {"version": VERSION, "colors": entries} if entries else {"version": VERSION}

@@ -30,13 +30,17 @@ _WHOLE = PROBABILITY_STEPS * UNITY
 _TOLERANCE = 1e-3
 
 
-def quantise(probabilities: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Give ``(c, z, y, x)`` uint16 in steps of 1/16383 that sum to 16383 over c at every voxel.
+def quantise(
+    probabilities: NDArray[np.float32], n_steps: int = PROBABILITY_STEPS
+) -> NDArray[np.uint16]:
+    """Give ``(c, z, y, x)`` uint16 in steps of 1/n_steps that sum to it over c at every voxel.
 
     Parameters
     ----------
     probabilities
         ``(c, z, y, x)`` float32, each at least 0, summing to 1 over c.
+    n_steps
+        16383 in a tile, as many as can be blended; 255 for what is stored at once.
 
     Raises
     ------
@@ -53,7 +57,7 @@ def quantise(probabilities: NDArray[np.float32]) -> NDArray[np.uint16]:
                 "train it longer or at a lower learning rate"
             )
         cumulative += probability
-        upto = np.rint(np.minimum(cumulative, 1) * PROBABILITY_STEPS).astype(np.uint16)
+        upto = np.rint(np.minimum(cumulative, 1) * n_steps).astype(np.uint16)
         np.subtract(upto, below, out=step)
         below = upto
     error = float(np.abs(cumulative - 1).max())
@@ -62,7 +66,7 @@ def quantise(probabilities: NDArray[np.float32]) -> NDArray[np.uint16]:
             f"the model's probabilities miss a sum of 1 by {error:.3g}, at most {_TOLERANCE} is "
             "rounding: it needs a softmax over its classes"
         )
-    steps[-1] += PROBABILITY_STEPS - below
+    steps[-1] += n_steps - below
     return steps
 
 
