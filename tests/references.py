@@ -363,3 +363,36 @@ def light_of_ray(samples: list[np.ndarray], step_voxels: float) -> np.ndarray:
         color = np.array([red, green, blue]) / (alpha or 1)
         light = np.array([*(color * opacity), opacity]) + light * (1 - opacity)
     return light
+
+
+# Phantoms: what a microscope sees, one frequency at a time
+
+
+def seen_by_microscope(volume: np.ndarray, voxel: float, microscope: Any, exposure: Any) -> Any:
+    """Give a volume as a tilt series about y sees it, by the full transform in float64."""
+    volts = microscope.voltage_kv * 1e3
+    wavelength = 12.2643 / np.sqrt(volts + 0.97845e-6 * volts**2)
+    largest = np.radians(microscope.tilt_degrees)
+    limit = 1 / max(microscope.low_pass_angstrom, 2 * voxel)
+    spectrum = np.fft.fftn(volume)
+    grids = [np.fft.fftfreq(n, voxel) for n in volume.shape]
+    for i, j, k in np.ndindex(*volume.shape):
+        kz, ky, kx = grids[0][i], grids[1][j], grids[2][k]
+        length = np.sqrt(kz**2 + ky**2 + kx**2)
+        tilt = np.arctan2(kz, kx) if kx >= 0 else np.arctan2(-kz, -kx)
+        is_kept = 0 < length < limit and (abs(tilt) <= largest or (kz == 0 and kx == 0))
+        if not is_kept:
+            spectrum[i, j, k] = 0
+            continue
+        across = np.hypot(kx, kz) * (1 if kx >= 0 else -1)  # along the image's own x
+        angle = np.arctan2(ky, across) - np.radians(exposure.astigmatism_degrees)
+        defocus = 1e4 * (exposure.defocus_um + microscope.astigmatism_um / 2 * np.cos(2 * angle))
+        phase = np.pi * wavelength * length**2 * defocus
+        phase -= np.pi / 2 * 1e7 * microscope.spherical_aberration_mm * wavelength**3 * length**4
+        amplitude = microscope.amplitude_contrast
+        transfer = -np.sqrt(1 - amplitude**2) * np.sin(phase) - amplitude * np.cos(phase)
+        dose = microscope.dose_electrons_per_square_angstrom * abs(tilt) / largest
+        transfer *= np.exp(-dose / (2 * (0.245 * length**-1.665 + 2.81)))
+        edge = min(1, (limit - length) / (0.6 * limit))
+        spectrum[i, j, k] *= transfer * np.sin(np.pi / 2 * edge) ** 2
+    return np.fft.ifftn(spectrum).real

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import otzi
+from otzi.arguments import CollectionArgument
 from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
@@ -144,7 +145,7 @@ def _check_work(output: Output, quality: Quality) -> None:
 @verb
 def command(
     console: Console,
-    collection: Annotated[Path, typer.Argument(help="The collection.")],
+    collection: CollectionArgument,
     tomogram: Annotated[str, typer.Argument(metavar="TOMO", help="The tomogram's id.")],
     *,
     output: Annotated[Path, typer.Option("-o", "--output", help="The picture, a .png file.")],
