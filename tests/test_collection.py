@@ -205,7 +205,7 @@ with tomo.write("raw", dtype="int16", recipe={{}}) as writer:
     da.store(da.zeros(tomo.shape, dtype="int16", chunks=64), writer, lock=False)
     if {moment!r} == "staged":
         die()
-    publish._sync_folder = lambda folder: die() if folder.name == "raw" else None
+    publish.sync_folder = lambda folder: die() if folder.name == "raw" else None
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert run.returncode == -9, run.stderr

@@ -23,14 +23,13 @@ from otzi.errors import (
     MemoryBudgetError,
     NotFoundError,
     OutOfSpace,
-    UsageError,
-    checked_name,
 )
 from otzi.memory import parse_bytes
+from otzi.mrc import read_header
 from otzi_pipelines import ingest as ingest_module
-from otzi_pipelines.convert import slab_planes
 from otzi_pipelines.ingest import ingest
-from otzi_pipelines.sources import find_sources, parse_voxel_size, read_source, tomogram_id
+from otzi_pipelines.sources import Reading, read_sources
+from otzi_pipelines.sweep import slab_planes
 from references import mean_level
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def test_every_voxel_arrives_with_its_pyramid(
     source = _write(
         folder, "a.mrc", mrc_bytes(stored, order, b"ext", mapc=mapc, mapr=mapr, maps=maps)
     )
-    header = read_source(source, (20.0, 10.0, 10.0)).header
+    header = read_header(source)
     report = ingest(folder / "c", [source], voxel_size=(20.0, 10.0, 10.0))
     assert report.exit_code == 0
     tomo = open_collection(folder / "c")["a"]
@@ -122,7 +121,7 @@ def test_memory_does_not_grow_with_the_long_axis(tmp_path: Path) -> None:
 
 
 def test_too_little_memory_names_the_numbers(tmp_path: Path) -> None:
-    source = read_source(_write(tmp_path, "a.mrc", mrc_bytes(VOLUME)), None)
+    (source,) = read_sources(_write(tmp_path, "a.mrc", mrc_bytes(VOLUME)), Reading())
     assert slab_planes(source, None, 1) == 64
     assert slab_planes(source, parse_bytes("4GB"), 1) == 256
     with pytest.raises(MemoryBudgetError, match=r"64 planes of 70 × 9 voxels need .* raise --mem"):
@@ -143,7 +142,7 @@ def _bad_files() -> dict[str, _Bad]:
         "short.mrc": _Bad(good[:500], "an MRC header alone has 1024"),
         "mode.mrc": _Bad(mrc_bytes(VOLUME, mode=99), "mode 99"),
         "empty.mrc": _Bad(mrc_bytes(VOLUME, nz=0, nx=0), "0"),
-        "zipped.mrc": _Bad(b"\x1f\x8b" + good, "gunzip"),
+        "zipped.mrc": _Bad(b"\x1f\x8b\x08" + good, "damaged gzip stream"),
         "image.mrc": _Bad(mrc_bytes(VOLUME[:1]), "single image"),
         "stack.mrc": _Bad(mrc_bytes(VOLUME, ispg=0), "--as-volume"),
         "complex.mrc": _Bad(mrc_bytes(np.ones((4, 4, 4), np.complex64)), "complex"),
@@ -280,30 +279,6 @@ def test_no_permission_is_77_and_names_the_remedy(tmp_path: Path) -> None:
     assert run.returncode == 77, run.stderr
     assert "no permission" in run.stderr
     assert not list(folder.iterdir())
-
-
-def test_sources_are_found_once_whatever_they_are_called(tmp_path: Path) -> None:
-    names = ["a.mrc", "B.MRC", "sub/c.rec", "sub/d.map", ".hidden.mrc", "._a.mrc", ".x/e.mrc"]
-    for name in [*names, "stack.st", "notes.txt"]:
-        _write(tmp_path, name, b"")
-    found = find_sources([tmp_path, tmp_path / "a.mrc"])
-    assert sorted(path.name for path in found) == ["B.MRC", "a.mrc", "c.rec", "d.map"]
-    with pytest.raises(NotFoundError, match="no MRC file in"):
-        find_sources([_write(tmp_path / "empty", "notes.txt", b"").parent])
-
-
-@given(st.text(max_size=200).filter(lambda text: "/" not in text and "\0" not in text))
-def test_any_file_name_gives_an_id(name: str) -> None:
-    found = tomogram_id(Path("x") / (name + ".mrc"))
-    assert checked_name(found, "tomogram") == found
-
-
-def test_voxel_sizes_are_one_number_or_three() -> None:
-    assert parse_voxel_size("10") == (10.0, 10.0, 10.0)
-    assert parse_voxel_size("20,10,5") == (20.0, 10.0, 5.0)
-    for text in ("", "0", "-1", "nan", "1,2", "ten", "inf"):
-        with pytest.raises(UsageError, match="one number of Å, or three"):
-            parse_voxel_size(text)
 
 
 def test_new_collections_have_the_default_classes(tmp_path: Path) -> None:

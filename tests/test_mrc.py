@@ -29,7 +29,7 @@ from otzi.errors import (
     UnsupportedMRC,
 )
 from otzi.mrc import read_header, read_window, slabs
-from otzi.mrc_header import check_tomogram
+from otzi.mrc_volume import check_tomogram
 
 DATA = Path(__file__).parent / "data" / "mrc"
 VECTORS: dict[str, Any] = json.loads((DATA / "expected.json").read_text())["files"]
@@ -231,6 +231,7 @@ def test_amira_and_fei_files_without_stamp_are_read(tmp_path: Path) -> None:
         (b"BZh91AY" + bytes(2000), NotAnMRC, "bunzip2"),
         (b"II*\0" + bytes(2000), NotAnMRC, "TIFF"),
         (mrc_bytes(VOLUME, mode=3), UnsupportedMRC, r"mode 3 \(complex int16\)"),
+        (mrc_bytes(VOLUME, mode=16), UnsupportedMRC, r"mode 16 \(8-bit RGB\)"),
         (mrc_bytes(VOLUME, mode=101), UnsupportedMRC, r"mode 101 \(packed 4-bit\)"),
         (mrc_bytes(VOLUME, mode=77), UnsupportedMRC, r"mode 77 \(unknown\)"),
         (mrc_bytes(VOLUME, mode=77, map=b"    "), NotAnMRC, "mode 77"),
@@ -324,6 +325,17 @@ def test_files_that_cannot_be_read_are_named(
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(AccessDenied, match=r"a\.mrc"):
         read_header(path)
+
+
+@pytest.mark.parametrize("axes", [(1, 2, 3), (3, 2, 1)])
+def test_a_header_of_nothing_is_read_at_once(tmp_path: Path, axes: tuple[int, int, int]) -> None:
+    fields = dict(zip(("mapc", "mapr", "maps"), axes, strict=True))
+    extents = {"nx": 0, "ny": 2**31 - 1, "nz": 2**31 - 1}
+    path = _write(tmp_path, mrc_bytes(VOLUME, **fields, **extents)[:1024])
+    header = read_header(path)
+    assert list(slabs(path, header, 1)) == []
+    box = Box((0, 0, 0), (3, 3, 3)).clip(header.shape)
+    assert read_window(path, header, box).shape == box.shape
 
 
 def test_a_window_beyond_the_volume_is_refused(tmp_path: Path) -> None:

@@ -118,6 +118,35 @@ def test_the_stored_volume_is_the_lazy_one(
     assert sum(e.units for e in events if isinstance(e, Advanced)) == n_tiles
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("share_done", [0.3, 0.8, 1.0])
+def test_what_is_done_is_left_out(share_done: float, workers: int) -> None:
+    """Only the other cells are written, of the tiles that they need."""
+    shape, plan = (20, 40, 60), TilePlan((20, 40, 60), 16, 4)
+    rng = np.random.default_rng(1)
+    done = {plan.cell(index) for index in plan.tiles if rng.random() < share_done}
+    normalised = NORMALISATION(density(shape).values)
+    model, sink = PlaceModel(), Volume((3, *shape), "uint8")
+    store_tiles(
+        lambda box: normalised[box.slices],
+        shape,
+        model,
+        sink,
+        tile=16,
+        overlap=4,
+        workers=workers,
+        is_done=done.__contains__,
+    )
+    whole = predict(density(shape), PlaceModel(), 16, 4, "uint8").values
+    left = [index for index in plan.tiles if plan.cell(index) not in done]
+    expected = np.zeros(shape, int)
+    for index in left:
+        expected[plan.cell(index).slices] = 1
+    np.testing.assert_array_equal(sink.writes, np.broadcast_to(expected, (3, *shape)))
+    np.testing.assert_array_equal(sink.values, whole * expected)
+    assert len(model.tiles) == len({tile for index in left for tile in plan.contributors(index)})
+
+
 def test_a_slice_needs_its_tiles_only_and_is_the_same() -> None:
     raw = density((40, 60, 60), chunks=8)
     whole = predict(raw, PlaceModel(), 16, 4, "uint8").values

@@ -20,7 +20,7 @@ from otzi.tiles.weights import ModelCard, load_card, load_model, save_model
 if TYPE_CHECKING:
     from pathlib import Path
 
-CONFIG = {"n_classes": 3, "width": 4, "levels": 2, "groups": 2}
+CONFIG = {"n_classes": 3, "width": 4, "levels": 2}
 CLASSES = ("background", "membrane", "lumen")
 
 
@@ -117,7 +117,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
         ({"classes": "membrane"}, "classes"),
         ({"classes": ["background", "membrane"]}, r"names 2 classes.*3 output channels"),
         ({"config": CONFIG | {"depth": 2}}, "depth"),
-        ({"config": CONFIG | {"width": 5}}, "width 5"),
+        ({"config": CONFIG | {"width": 0}}, "width 0"),
         ({"config": CONFIG | {"width": 8}}, r"shape \(4, 1, 3, 3, 3\).*needs \(8, 1, 3, 3, 3\)"),
         ({"config": CONFIG | {"levels": 3}}, "lacks tensor"),
     ],

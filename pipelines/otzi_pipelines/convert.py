@@ -1,70 +1,40 @@
-"""One MRC file into one ``raw`` product: slab by slab, statistics and digest in the same read."""
+"""One source into one ``raw`` product: slab by slab, statistics and digest in the same read."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import reduce
 from math import sqrt
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from otzi.box import Box, tile
-from otzi.errors import MemoryBudgetError, disk_errors
-from otzi.events import Listener, step
-from otzi.memory import format_bytes
-from otzi.mrc import read_window, slabs
+from otzi.box import Box
+from otzi.errors import SourceError
+from otzi.mrc import read_window
 from otzi.store.moments import Moments
-from otzi.store.presets import Quantisation, quantisation_for, stored_dtype
-from otzi_pipelines.sources import Source, sha256_of, source_errors
+from otzi.store.presets import Quantisation, quantisation_for
+from otzi.store.publish import staging_folder
+from otzi_pipelines.measure import Measured
+from otzi_pipelines.narrow import DoesNotFit, exact_dtypes, narrowed
+from otzi_pipelines.provenance import keep_extended_header, provenance
+from otzi_pipelines.source_files import reading_source
+from otzi_pipelines.sources import Source, unpacked
+from otzi_pipelines.sweep import CHUNK_VOXELS, Sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
-    from otzi.events import Step
+    from otzi.events import Listener
     from otzi.store.product import ProductWriter
     from otzi.tomogram import Tomogram
 
-__all__ = ["convert", "slab_planes"]
-
-T = TypeVar("T")
-
-CHUNK_VOXELS = 64
-_SHARD_VOXELS = 256
-_PROCESS_BYTES = 200 * 10**6  # interpreter and libraries
-_THREAD_BYTES = 40 * 10**6  # a strip on its way: float64 pieces, encoded chunks
-
-
-def slab_planes(source: Source, memory_bytes: int | None, threads: int) -> int:
-    """Give how many planes are read at a time: whole chunks, as many as the memory holds.
-
-    Raises
-    ------
-    MemoryBudgetError
-        If not even one layer of chunks fits.
-    """
-    _, n_y, n_x = source.header.shape
-    itemsize = source.header.dtype.itemsize
-    layer = CHUNK_VOXELS * n_y * n_x * itemsize
-    shard = min(_SHARD_VOXELS, n_y) * min(_SHARD_VOXELS, n_x) * _SHARD_VOXELS * itemsize
-    fixed = _PROCESS_BYTES + threads * (shard + _THREAD_BYTES)
-    if not source.header.is_z_slowest:
-        fixed += source.header.data_bytes // source.header.stored_shape[0]
-    if memory_bytes is None:
-        return CHUNK_VOXELS
-    if fixed + layer > memory_bytes:
-        raise MemoryBudgetError(
-            f"{source.path}: {CHUNK_VOXELS} planes of {n_y} × {n_x} voxels need "
-            f"{format_bytes(fixed + layer)}, it may use {format_bytes(memory_bytes)}: raise "
-            "--memory or lower --workers"
-        )
-    layers = (memory_bytes - fixed) // layer
-    return CHUNK_VOXELS * min(layers, _SHARD_VOXELS // CHUNK_VOXELS)
+__all__ = ["convert"]
 
 
 def convert(
@@ -75,115 +45,157 @@ def convert(
     depth: int,
     threads: int,
     listen: Listener,
-) -> None:
-    """Publish a source as the ``raw`` of a tomogram, by the preset that the recipe names.
+) -> tuple[str, ...]:
+    """Publish a source as the ``raw`` of a tomogram, by its recipe; give what is odd about it.
 
-    ``exact`` reads the file once; the others once more, before, to know how to quantise. What is
-    measured does not depend on `depth` and `threads`.
+    A compressed source is unpacked first. The preset ``exact`` reads it once, or once more if a
+    narrower type turns out not to hold it; the others read it once more to know how to quantise.
+    What is measured does not depend on `depth` and `threads`.
 
     Raises
     ------
     SourceError
         If the source cannot be read to its end, holds nothing finite, or not what its preset needs.
     """
-    header, preset = source.header, str(recipe["preset"])
-    with source_errors():
-        nothing = Moments.none(header.dtype, _reference(source))
-    n_passes = 1 if preset == "exact" else 2
-    n_slabs = -(-header.shape[0] // depth)
-    with (
-        step(listen, f"ingest {tomo.id}", n_slabs * n_passes, "slabs") as work,
-        ThreadPoolExecutor(threads) as pool,
-    ):
-        sweep = _Sweep(source, depth, pool, work)
-        measured = quantisation = None
-        if n_passes == 2:
-            measured = reduce(Moments.merge, sweep(lambda _, block: nothing.add(block)), nothing)
-            quantisation = quantisation_for(preset, measured)
-        with tomo.write(
+    workspace = tomo.collection.workspace
+    staging = staging_folder(workspace, workspace / "tomograms" / tomo.id / "source")
+    with unpacked(source, staging) as whole, ThreadPoolExecutor(threads) as pool:
+        conversion = _Conversion(whole, tomo, recipe, Sweep(whole, depth, pool, listen))
+        if recipe["preset"] != "exact":
+            return conversion.quantised(str(recipe["preset"]), recipe.get("nonfinite"))
+        *narrower, own = exact_dtypes(whole)
+        for dtype in narrower:
+            with suppress(DoesNotFit):
+                return conversion.exact(dtype)
+        return conversion.exact(own)
+
+
+@dataclass(frozen=True, slots=True)
+class _Conversion:
+    """The ways in which a source becomes a product; each publishes and gives what is odd."""
+
+    source: Source
+    tomo: Tomogram
+    recipe: Mapping[str, Any]
+    sweep: Sweep
+
+    def exact(self, dtype: np.dtype[Any]) -> tuple[str, ...]:
+        """Store every value as it is, in the source's type or a narrower one."""
+        nothing = Measured(Moments.none(dtype, _reference(self.source)))
+
+        def store(box: Box, block: NDArray[Any]) -> Measured:
+            stored = block if block.dtype == dtype else narrowed(block, dtype)
+            writer[box.slices] = stored
+            return nothing.of(box, stored)
+
+        with self._writer(dtype) as writer:
+            strips = self.sweep(f"ingest {self.tomo.id}", store)
+            measured = reduce(Measured.merge, strips, nothing)
+            return self._describe(writer, measured, None)
+
+    def quantised(self, preset: str, nonfinite: str | float | None) -> tuple[str, ...]:
+        """Measure, then store in fewer bits; `nonfinite` is None, ``mean``, or a value."""
+        source = self.source
+        nothing = Measured(Moments.none(source.header.dtype, _reference(source)))
+        strips = self.sweep(f"measure {self.tomo.id}", nothing.of)
+        measured = reduce(Measured.merge, strips, nothing)
+        moments = measured.moments
+        fill = None
+        if nonfinite is not None and moments.nonfinite_voxels:
+            moments = measured.without_nonfinite()
+            fill = _fill_value(nonfinite, moments)
+        quantisation = quantisation_for(preset, moments)
+        if quantisation is None:
+            raise AssertionError(f"{preset} does not quantise")
+        with self._writer(quantisation.dtype) as writer:
+            rmse = self._store(writer, quantisation, measured.moments, fill)
+            if not quantisation.is_identity:
+                writer.attributes["quantisation"] = {
+                    "scale": quantisation.scale,
+                    "offset": quantisation.offset,
+                    "clipped_fraction": quantisation.clipped_fraction(moments),
+                    "rmse": rmse,
+                    "rmse_over_standard_deviation": rmse
+                    / (moments.valid.standard_deviation or 1.0),
+                }
+            if fill is not None:
+                writer.attributes["nonfinite_filled_with"] = fill
+            return self._describe(writer, measured, quantisation)
+
+    def _store(
+        self,
+        writer: ProductWriter,
+        quantisation: Quantisation,
+        moments: Moments,
+        fill: float | None,
+    ) -> float:
+        """Write the source quantised, and give the error that this makes in the valid region."""
+        has_empty = moments.empty_voxels > 0
+
+        def store(box: Box, block: NDArray[Any]) -> float:
+            values = block if fill is None else np.where(np.isfinite(block), block, fill)
+            stored = quantisation.encode(values)
+            writer[box.slices] = stored
+            with np.errstate(invalid="ignore"):
+                errors = quantisation.decode(stored) - block.astype(np.float64)
+            is_valid = np.isfinite(errors)
+            if has_empty:
+                is_valid &= block != 0
+            return float(np.square(errors, where=is_valid, out=np.zeros_like(errors)).sum())
+
+        squares = sum(self.sweep(f"ingest {self.tomo.id}", store))
+        return sqrt(squares / max(1, moments.valid.n_nonzero))
+
+    def _writer(self, dtype: np.dtype[Any]) -> AbstractContextManager[ProductWriter]:
+        return self.tomo.write(
             "raw",
-            dtype=stored_dtype(preset, header.dtype),
-            shape=header.shape,
-            spacing_angstrom=source.spacing_angstrom,
-            recipe=recipe,
+            dtype=dtype,
+            shape=self.source.header.shape,
+            spacing_angstrom=self.source.spacing_angstrom,
+            recipe=self.recipe,
             chunk_voxels=CHUNK_VOXELS,
-            inputs={"source": _identity(source)},
-        ) as writer:
-            if measured is None or quantisation is None:
+            inputs={"source": self.source.identity},
+        )
 
-                def store(box: Box, block: NDArray[Any]) -> Moments:
-                    writer[box.slices] = block
-                    return nothing.add(block)
-
-                measured = reduce(Moments.merge, sweep(store), nothing)
-            else:
-                error = _write_quantised(writer, sweep, quantisation, measured)
-                if not quantisation.is_identity:
-                    writer.attributes["quantisation"] = error
-            statistics = measured.to_json()
-            writer.attributes["statistics"] = statistics
-            writer.attributes["source"] = _provenance(source, sweep.sha256)
-            writer.image = replace(writer.image, window=_window(statistics, quantisation))
-
-
-class _Sweep:
-    """A read of the whole source: ``sweep(visit)`` yields what `visit` gives for each strip.
-
-    Strips are 64 planes of 64 rows, in the order of z and y, whatever the depth of the slabs.
-    """
-
-    def __init__(self, source: Source, depth: int, pool: ThreadPoolExecutor, work: Step) -> None:
-        self.source, self.depth, self.pool, self.work = source, depth, pool, work
-        self._sha256: str | None = None
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the file, taken while it was read if its order allowed it."""
-        return self._sha256 or sha256_of(self.source.path)
-
-    def __call__(self, visit: Callable[[Box, NDArray[Any]], T]) -> Iterator[T]:
-        header, digest = self.source.header, hashlib.sha256()
-        reading = slabs(self.source.path, header, self.depth, seen=digest.update)
-        strip = (CHUNK_VOXELS, CHUNK_VOXELS, header.shape[2])
-        while True:
-            with source_errors():
-                piece = next(reading, None)
-            if piece is None:
-                break
-            slab_box, slab = piece
-            boxes = [box.shift(slab_box.start) for box in tile(slab_box.shape, strip)]
-            yield from self.pool.map(visit, boxes, [slab[box.within(slab_box)] for box in boxes])
-            del piece, slab  # before the next one is read
-            self.work.advance()
-        if header.is_z_slowest:
-            self._sha256 = digest.hexdigest()
+    def _describe(
+        self, writer: ProductWriter, measured: Measured, quantisation: Quantisation | None
+    ) -> tuple[str, ...]:
+        """Say in the product what was measured and where it comes from; give what is odd."""
+        source, statistics = self.source, measured.to_json()
+        warnings = source.warnings + tuple(_oddities(statistics))
+        said = provenance(replace(source, warnings=warnings), self.sweep.sha256)
+        extended = keep_extended_header(source, writer.path)
+        if extended is not None:
+            said["extended_header"] = extended
+        if missing := source.header.missing_sections:
+            there = source.header.stored_shape[0]
+            writer.attributes["salvaged"] = {"sections": there, "of": there + missing}
+        writer.attributes["statistics"] = statistics
+        writer.attributes["source"] = said
+        writer.image = replace(writer.image, window=_window(statistics, quantisation))
+        return warnings
 
 
-def _write_quantised(
-    writer: ProductWriter, sweep: _Sweep, quantisation: Quantisation, measured: Moments
-) -> dict[str, float]:
-    """Write the source quantised, and give how: scale, offset, and what it cost."""
-    has_empty = measured.empty_voxels > 0
+def _fill_value(nonfinite: str | float, moments: Moments) -> float:
+    if not isinstance(nonfinite, str):
+        low, high = min(moments.minimum, 0.0), max(moments.maximum, 0.0)
+        if not low <= nonfinite <= high:
+            raise SourceError(
+                f"--nonfinite fill={nonfinite:g} lies outside the data, {low:g} to {high:g}: "
+                "give a value within, or fill for the mean"
+            )
+        return nonfinite
+    return moments.valid.mean
 
-    def store(box: Box, block: NDArray[Any]) -> float:
-        stored = quantisation.encode(block)
-        writer[box.slices] = stored
-        errors = quantisation.decode(stored) - block.astype(np.float64)
-        is_valid = np.isfinite(errors)
-        if has_empty:
-            is_valid &= block != 0
-        return float(np.square(errors, where=is_valid, out=np.zeros_like(errors)).sum())
 
-    squares = sum(sweep(store))
-    valid = measured.valid
-    rmse = sqrt(squares / max(1, valid.n_nonzero))
-    return {
-        "scale": quantisation.scale,
-        "offset": quantisation.offset,
-        "clipped_fraction": quantisation.clipped_fraction(measured),
-        "rmse": rmse,
-        "rmse_over_standard_deviation": rmse / (valid.standard_deviation or 1.0),
-    }
+def _oddities(statistics: Mapping[str, Any]) -> list[str]:
+    found = []
+    if statistics["constant"]:
+        found.append(f"data: every voxel is {statistics['minimum']:g}")
+    if n := statistics["nonfinite_voxels"]:
+        box = statistics["nonfinite_box"]
+        found.append(f"data: {n} voxels are not finite, from {box['start']} to {box['stop']}")
+    return found
 
 
 def _reference(source: Source) -> float:
@@ -192,7 +204,9 @@ def _reference(source: Source) -> float:
     if header.dtype.kind != "f" or header.dtype.itemsize < 4:
         return 0.0
     middle, (_, n_y, n_x) = header.shape[0] // 2, header.shape
-    plane = read_window(source.path, header, Box((middle, 0, 0), (middle + 1, n_y, n_x)))
+    with reading_source(source.path):
+        box = Box((middle, 0, 0), (middle + 1, n_y, n_x))
+        plane = read_window(source.data_path, header, box)
     values = plane[np.isfinite(plane) & (plane != 0)]
     return float(np.median(values)) if values.size else 0.0
 
@@ -207,25 +221,3 @@ def _window(
         values = [float(v) for v in quantisation.encode(np.array(values, np.float32))]
     low, start, end, high = values
     return (low, start, end, high) if start < end else None
-
-
-def _identity(source: Source) -> dict[str, Any]:
-    """Give what tells one state of a file from another, without reading it."""
-    with source_errors(), disk_errors(source.path, "reading"):
-        status = source.path.stat()
-    return {
-        "path": str(source.path.resolve()),
-        "n_bytes": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-    }
-
-
-def _provenance(source: Source, sha256: str) -> dict[str, Any]:
-    return {
-        "name": source.path.name,
-        "n_bytes": source.n_bytes,
-        "sha256": sha256,
-        "header_base64": base64.b64encode(source.header.raw).decode("ascii"),
-        "header": source.header.to_json(),
-        "warnings": list(source.warnings),
-    }

@@ -12,20 +12,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from otzi.arguments import CollectionArgument
 from otzi.cli import verb
-from otzi.collection import Collection, create_collection, open_collection
+from otzi.collection import Collection, create_collection, is_collection, open_collection
 from otzi.console import Console
 from otzi.errors import Locked, OutOfSpace, SourceError, UsageError, checked_name
 from otzi.events import Event, Listener, Warned, ignore
 from otzi.memory import format_bytes, parse_bytes, usable_cores
+from otzi.store.location import as_location
 from otzi.store.presets import PRESETS, checked_preset, stored_dtype
-from otzi.store.publish import read_group
-from otzi_pipelines.convert import convert, slab_planes
+from otzi_pipelines.convert import convert
+from otzi_pipelines.find import find_sources
+from otzi_pipelines.ingest_options import parse_nonfinite, parse_voxel_size
 from otzi_pipelines.ingest_plan import IngestItem, Task, make_plan
-from otzi_pipelines.sources import Spacing, find_sources, parse_voxel_size
+from otzi_pipelines.quarantine import keep_report, remove_reports
+from otzi_pipelines.sources import Reading
+from otzi_pipelines.sweep import slab_planes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from otzi.store.location import Location
+    from otzi_pipelines.ingest_options import Fill
+    from otzi_pipelines.sources import Spacing
 
 __all__ = ["IngestReport", "command", "ingest"]
 
@@ -55,7 +64,7 @@ class IngestReport:
 
 
 def ingest(
-    collection: Collection | str | Path,
+    collection: Collection | str | Location,
     sources: Sequence[str | Path],
     *,
     voxel_size: Spacing | None = None,
@@ -64,16 +73,23 @@ def ingest(
     memory_bytes: int | None = None,
     tomogram: str | None = None,
     as_volume: bool = False,
+    split_volumes: bool = False,
+    salvage: bool = False,
+    nonfinite: Fill = None,
+    update: bool = False,
     listen: Listener = ignore,
 ) -> IngestReport:
     """Give the report of a batch: each source is published, done already, or quarantined.
+
+    Why a source is quarantined stands in the collection's folder ``quarantine`` too, until it is
+    taken.
 
     Parameters
     ----------
     collection
         It is made, if its folder does not exist.
     sources
-        MRC files, and folders to search for them.
+        MRC files, and folders to search for them; they may be compressed by gzip or bzip2.
     voxel_size
         Spacing z, y, x in ångström, in place of what the headers say.
     preset
@@ -86,6 +102,14 @@ def ingest(
         Id for a single source, in place of its stem.
     as_volume
         Take stacks of images as volumes.
+    split_volumes
+        Take each volume of a stack of volumes as a tomogram, ``ID_v01``, ``ID_v02`` …
+    salvage
+        Take the whole sections of files that are cut short, and mark what is made of them.
+    nonfinite
+        ``mean`` or a value, which ``train`` and ``compact`` store for voxels that are not finite.
+    update
+        Replace a tomogram whose source or settings changed, once the new revision is whole.
     listen
         Told of the progress and of every warning.
 
@@ -99,6 +123,8 @@ def ingest(
         If it cannot fit; nothing is begun then.
     """
     checked_preset(preset)
+    if preset == "exact" and nonfinite is not None:
+        raise UsageError("--nonfinite fill changes voxels, --preset exact never does: drop one")
     if workers < 1:
         raise UsageError(f"{workers} workers: give at least 1")
     paths = find_sources([Path(source) for source in sources])
@@ -106,27 +132,33 @@ def ingest(
         raise UsageError(
             f"--id {checked_name(tomogram, 'tomogram')} is for 1 source, not {len(paths)}"
         )
-    col = collection if isinstance(collection, Collection) else _opened(Path(collection))
+    col = collection if isinstance(collection, Collection) else _opened(as_location(collection))
     plan = make_plan(
-        col, paths, preset=preset, voxel_size=voxel_size, tomogram=tomogram, as_volume=as_volume
+        col,
+        paths,
+        preset=preset,
+        reading=Reading(voxel_size, as_volume, split_volumes, salvage),
+        nonfinite=nonfinite,
+        tomogram=tomogram,
+        update=update,
     )
     threads = max(1, min(_MOST_THREADS, usable_cores() // workers))
     share = memory_bytes and memory_bytes // workers
     depths = {task.id: slab_planes(task.source, share, threads) for task in plan.tasks}
-    _check_space(col.path, plan.tasks)
+    _check_space(col.workspace, plan.tasks, workers)
     listen = _one_at_a_time(listen)
-    for item in plan.steps:
-        if isinstance(item, IngestItem) and item.reason:
+    settled = [step for step in plan.steps if isinstance(step, IngestItem)]
+    _report_quarantined(col.workspace, settled)
+    for item in settled:
+        if item.reason:
             listen(Warned(f"quarantined: {item.reason}"))
 
     def run(task: Task) -> IngestItem:
-        path, warnings = task.source.path, task.source.warnings
-        for warning in warnings:
-            listen(Warned(f"{path.name}: {warning}"))
+        path, tomo = task.source.path, col.add(task.id)
         try:
-            convert(
+            warnings = convert(
                 task.source,
-                col.add(task.id),
+                tomo,
                 task.recipe,
                 depth=depths[task.id],
                 threads=threads,
@@ -135,11 +167,25 @@ def ingest(
         except (SourceError, Locked) as error:
             listen(Warned(f"quarantined: {error}"))
             return IngestItem.quarantined(path, task.id, error)
+        if task.is_update and (derived := tomo.products[1:]):
+            warnings += (f"{', '.join(derived)} of {task.id} are of the revision before",)
+        for warning in warnings:
+            listen(Warned(f"{path.name}: {warning}"))
         return IngestItem(path, task.id, "published", warnings=warnings)
 
     with ThreadPoolExecutor(workers) as pool:
         ran = {item.id: item for item in pool.map(run, plan.tasks)}
-    return IngestReport(tuple(_outcome(step, ran) for step in plan.steps))
+    report = IngestReport(tuple(_outcome(step, ran) for step in plan.steps))
+    _report_quarantined(col.workspace, report.items)
+    return report
+
+
+def _report_quarantined(folder: Path, items: Sequence[IngestItem]) -> None:
+    for path in {item.source for item in items}:
+        remove_reports(folder, path)
+    for item in items:
+        if item.state == "quarantined":
+            keep_report(folder, item)
 
 
 def _outcome(step: Task | IngestItem, ran: dict[str, IngestItem]) -> IngestItem:
@@ -151,13 +197,12 @@ def _outcome(step: Task | IngestItem, ran: dict[str, IngestItem]) -> IngestItem:
     return step
 
 
-def _opened(path: Path) -> Collection:
-    is_collection = path.is_dir() and "otzi" in (read_group(path) or {})
-    return open_collection(path, mode="r+") if is_collection else create_collection(path)
+def _opened(path: Location) -> Collection:
+    return open_collection(path, mode="r+") if is_collection(path) else create_collection(path)
 
 
-def _check_space(folder: Path, tasks: Sequence[Task]) -> None:
-    needed = 0.0
+def _check_space(folder: Path, tasks: Sequence[Task], workers: int) -> None:
+    needed = float(sum(sorted(task.source.unpacked_bytes for task in tasks)[-workers:]))
     for task in tasks:
         header, preset = task.source.header, task.recipe["preset"]
         itemsize = stored_dtype(preset, header.dtype).itemsize
@@ -183,7 +228,7 @@ def _one_at_a_time(listen: Listener) -> Listener:
 @verb
 def command(
     console: Console,
-    collection: Annotated[Path, typer.Argument(help="The collection; made if it is not there.")],
+    collection: CollectionArgument,
     sources: Annotated[
         list[Path], typer.Argument(metavar="SOURCE...", help="MRC files, or folders of them.")
     ],
@@ -205,8 +250,27 @@ def command(
     as_volume: Annotated[
         bool, typer.Option("--as-volume", help="Take stacks of images as volumes.")
     ] = False,
+    split_volumes: Annotated[
+        bool, typer.Option("--split-volumes", help="Take each volume of a stack of volumes.")
+    ] = False,
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Take what is whole of files that are cut short.")
+    ] = False,
+    nonfinite: Annotated[
+        str,
+        typer.Option(
+            metavar="keep|fill|fill=VALUE",
+            help="Voxels that are not finite: kept, or filled with the mean or a value.",
+        ),
+    ] = "keep",
+    update: Annotated[
+        bool, typer.Option("--update", help="Replace tomograms whose source or settings changed.")
+    ] = False,
 ) -> int:
-    """Turn MRC files into tomograms with pyramids; a bad one is left out, the others go on."""
+    """Turn MRC files into tomograms with pyramids; a bad one is left out, the others go on.
+
+    The collection is made if it is not there.
+    """
     report = ingest(
         collection,
         sources,
@@ -216,6 +280,10 @@ def command(
         memory_bytes=None if memory is None else parse_bytes(memory),
         tomogram=tomogram,
         as_volume=as_volume,
+        split_volumes=split_volumes,
+        salvage=salvage,
+        nonfinite=parse_nonfinite(nonfinite),
+        update=update,
         listen=console,
     )
     lines = [f"{item.state:<12} {item.id:<24} {item.source}" for item in report.items]

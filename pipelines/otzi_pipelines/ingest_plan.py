@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from otzi.errors import SourceError
-from otzi_pipelines.sources import Source, Spacing, read_source, sha256_of, tomogram_id
+from otzi_pipelines.find import tomogram_id
+from otzi_pipelines.source_files import sha256_of
+from otzi_pipelines.sources import Reading, Source, read_sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from otzi.collection import Collection
     from otzi.errors import OtziError
     from otzi.tomogram import Tomogram
+    from otzi_pipelines.ingest_options import Fill
 
 __all__ = ["IngestItem", "IngestPlan", "Task", "make_plan"]
 
@@ -56,6 +59,8 @@ class Task:
     source: Source
     id: str
     recipe: dict[str, Any]
+    is_update: bool = False
+    """Whether it replaces a revision that is published."""
 
 
 @dataclass(slots=True)
@@ -79,7 +84,9 @@ class _Content:
     name: str
     n_bytes: int
     header: bytes
+    volume: int | None
     path: Path | None = None
+    """None for what is published."""
     sha256: str | None = None
 
     @classmethod
@@ -92,17 +99,28 @@ class _Content:
             name=source.get("name", "made otherwise"),
             n_bytes=source.get("n_bytes", -1),
             header=base64.b64decode(source.get("header_base64", "")),
+            volume=source.get("volume", {}).get("number"),
             sha256=source.get("sha256", ""),
         )
 
     @classmethod
     def of(cls, task: Task) -> _Content:
-        header, path = task.source.header.raw, task.source.path
-        return cls(task.id, task.recipe, path.name, task.source.n_bytes, header, path)
+        source = task.source
+        return cls(
+            id=task.id,
+            recipe=task.recipe,
+            name=source.path.name,
+            n_bytes=source.n_bytes,
+            header=source.header.raw,
+            volume=source.volume,
+            path=source.path,
+            sha256=source.sha256,
+        )
 
     def is_same(self, other: _Content) -> bool:
         """Tell whether both are the same bytes, which are read only if all else agrees."""
-        if (self.n_bytes, self.header) != (other.n_bytes, other.header):
+        mine = self.n_bytes, self.header, self.volume
+        if mine != (other.n_bytes, other.header, other.volume):
             return False
         return self._digest() == other._digest()
 
@@ -117,53 +135,73 @@ def make_plan(
     paths: Sequence[Path],
     *,
     preset: str,
-    voxel_size: Spacing | None,
-    tomogram: str | None,
-    as_volume: bool,
+    reading: Reading,
+    nonfinite: Fill = None,
+    tomogram: str | None = None,
+    update: bool = False,
 ) -> IngestPlan:
     """Give what is to be done; headers are read, data only to tell twins apart."""
-    recipe = {"preset": preset, "voxel_size_angstrom": voxel_size and list(voxel_size)}
+    size = reading.voxel_size
+    recipe: dict[str, Any] = {"preset": preset, "voxel_size_angstrom": size and list(size)}
+    if nonfinite is not None:
+        recipe["nonfinite"] = nonfinite
     known = [_Content.published(tomo) for tomo in collection]
     plan = IngestPlan()
     for path in paths:
         name = tomogram or tomogram_id(path)
         try:
-            task = Task(read_source(path, voxel_size, as_volume=as_volume), name, recipe)
-            content = _Content.of(task)
-            twin = _twin(content, known, collection, is_named=tomogram is not None)
+            sources = read_sources(path, reading)
         except SourceError as error:
             plan.steps.append(IngestItem.quarantined(path, name, error))
             continue
-        if twin is None:
-            known.append(content)
-            plan.steps.append(task)
-        else:
-            plan.steps.append(IngestItem(path, twin, "done"))
+        for source in sources:
+            task = Task(source, _volume_id(name, source), recipe)
+            try:
+                step = _settle(task, known, collection, is_named=bool(tomogram), update=update)
+            except SourceError as error:
+                step = IngestItem.quarantined(path, task.id, error)
+            plan.steps.append(step)
     return plan
 
 
-def _twin(
-    content: _Content, known: Sequence[_Content], collection: Collection, *, is_named: bool
-) -> str | None:
-    """Give the id under which the same is there already, or None.
+def _volume_id(name: str, source: Source) -> str:
+    if source.volume is None:
+        return name
+    n_digits = max(2, len(str(source.n_volumes)))
+    number = f"_v{source.volume:0{n_digits}}"
+    return name[: 128 - len(number)] + number
+
+
+def _settle(
+    task: Task, known: list[_Content], collection: Collection, *, is_named: bool, update: bool
+) -> Task | IngestItem:
+    """Give the task, known from now on, or the item of a twin that is there already.
 
     Raises
     ------
     SourceError
         If the id is taken by something else.
     """
+    content = _Content.of(task)
+    is_update = False
     for other in known:
         is_same_id = other.id == content.id
         if not is_same_id and (is_named or other.recipe != content.recipe):
             continue
         is_same = other.is_same(content)
         if is_same and other.recipe == content.recipe:
-            return other.id
-        if is_same_id:
+            return IngestItem(task.source.path, other.id, "done")
+        if is_same_id and update and other.path is None:
+            is_update = True
+        elif is_same_id:
             what = f"by other settings {other.recipe}" if is_same else f"of {other.name}"
             folder = collection.path / "tomograms" / other.id
+            remedy = f"--update to replace it, or remove {folder} first"
+            if other.path is not None:
+                what, remedy = f"of {other.path} in this run", "or rename it"
             raise SourceError(
                 f"{content.path}: there is a tomogram {other.id!r} already, {what}: pass --id for "
-                f"a new one, or remove {folder} first"
+                f"a new one, {remedy}"
             )
-    return None
+    known.append(content)
+    return replace(task, is_update=is_update)

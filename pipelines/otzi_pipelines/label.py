@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from otzi.arguments import CollectionArgument, TomogramArgument
 from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
@@ -28,8 +29,8 @@ __all__ = ["import_strokes", "pseudolabel", "pseudolabel_verb", "strokes_verb"]
 @verb
 def strokes_verb(
     console: Console,
-    collection: Annotated[Path, typer.Argument(help="The collection.")],
-    tomogram: Annotated[str, typer.Argument(metavar="TOMO", help="The tomogram.")],
+    collection: CollectionArgument,
+    tomogram: TomogramArgument,
     file: Annotated[Path, typer.Argument(help="JSON; or labels as MRC or Zarr, 0 = unlabelled.")],
     *,
     append: Annotated[bool, typer.Option("--append", help="Add to those there are.")] = False,
@@ -46,7 +47,7 @@ def strokes_verb(
 @verb
 def pseudolabel_verb(
     console: Console,
-    collection: Annotated[Path, typer.Argument(help="The collection.")],
+    collection: CollectionArgument,
     tomograms: Annotated[
         list[str] | None,
         typer.Argument(metavar="[TOMO]...", help="Tomograms; all that have strokes."),

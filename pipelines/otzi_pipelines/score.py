@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 import zarr
 
+from otzi.arguments import CollectionArgument
 from otzi.box import Box, tile
 from otzi.cli import verb
 from otzi.collection import open_collection
@@ -18,6 +18,7 @@ from otzi.errors import ConfigurationError
 from otzi.events import Listener, ignore, step
 from otzi.memory import usable_cores
 from otzi.ramps import SliceThresholds, slice_histograms
+from otzi.store.location import zarr_store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,7 +88,7 @@ def _histograms(array: LevelArray, listen: Listener) -> NDArray[np.int64]:
 
 def _report(tomo: Tomogram, name: str) -> dict[str, Any]:
     product = f"ramps/{name}"
-    curves = np.asarray(zarr.open_array(tomo.path(product) / "thresholds", mode="r")[:])
+    curves = np.asarray(zarr.open_array(zarr_store(tomo.path(product) / "thresholds"), mode="r")[:])
     report: dict[str, Any] = {}
     for (channel, entry), curve in zip(
         tomo.attributes(product)["ramps"].items(), curves, strict=True
@@ -111,7 +112,7 @@ def _table(report: dict[str, dict[str, Any]]) -> str:
 @verb
 def command(
     console: Console,
-    collection: Annotated[Path, typer.Argument(help="The collection.")],
+    collection: CollectionArgument,
     tomograms: Annotated[
         list[str] | None, typer.Argument(metavar="[TOMO]...", help="Tomograms; all that have it.")
     ] = None,

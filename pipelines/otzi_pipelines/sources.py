@@ -1,148 +1,208 @@
-"""The source files of an ingest: which there are, what they are called, whether they are taken."""
+"""The source files of an ingest: whether they are taken, and as which volumes."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
 from contextlib import contextmanager
-from dataclasses import dataclass
-from math import isfinite
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from otzi.errors import (
-    NotFoundError,
-    OtziError,
-    SourceError,
-    UnsupportedMRC,
-    UsageError,
-    disk_errors,
-)
+from otzi.errors import SourceError, TruncatedMRC, UnsupportedMRC
 from otzi.mrc import read_header
-from otzi.mrc_header import check_tomogram
+from otzi.mrc_fields import HEADER_BYTES
+from otzi.mrc_header import parse_header
+from otzi.mrc_volume import check_tomogram, is_volume_stack, split_volumes
+from otzi.store.publish import lock_file, locked
+from otzi_pipelines.source_files import file_state, reading_source, sha256_of
+from otzi_pipelines.unpack import PACKINGS, packing_of, unpack, unpacked_start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from otzi.mrc_header import MrcHeader
+    from otzi_pipelines.unpack import Packing
 
-__all__ = [
-    "Source",
-    "Spacing",
-    "find_sources",
-    "parse_voxel_size",
-    "read_source",
-    "sha256_of",
-    "source_errors",
-    "tomogram_id",
-]
+__all__ = ["Reading", "Source", "Spacing", "read_sources", "unpacked"]
 
 Spacing = tuple[float, float, float]
 
-_SUFFIXES = {".mrc", ".rec", ".map", ".ccp4"}  # stacks (.st, .ali, .mrcs) are no tomograms
 _LIKELY_ANGSTROM = (0.5, 50.0)
 _POSSIBLE_ANGSTROM = (0.05, 5000.0)
 _MOST_ANISOTROPY = 10.0
 _NOTED_ANISOTROPY = 1.01
+_MOST_TRAILING_BYTES = 1 << 24  # of what a compressed file unpacks to
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How files are taken where their headers leave it open."""
+
+    voxel_size: Spacing | None = None
+    """Spacing z, y, x in ångström, in place of what the header says."""
+    as_volume: bool = False
+    """Take stacks of images as volumes."""
+    split_volumes: bool = False
+    """Take each volume of a stack of volumes as a tomogram."""
+    salvage: bool = False
+    """Take the whole sections of a file that is cut short."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that can become a tomogram."""
+    """A file, or a volume of a stack in it, that can become a tomogram."""
 
     path: Path
     header: MrcHeader
+    """Of the volume as it lies in the unpacked file."""
     spacing_angstrom: Spacing
     """Of the header, or what the user says instead."""
     warnings: tuple[str, ...]
+    n_bytes: int
+    """Length of the file as it is, compressed or not."""
+    mtime_ns: int
+    reading: Reading
+    packing: Packing | None = None
+    unpacked: Path | None = None
+    """Where the data lie instead, once they are unpacked."""
+    volume: int | None = None
+    """Number of the volume in a stack, from 1."""
+    n_volumes: int | None = None
+    sha256: str | None = None
+    """Of the file as it is, if it was read already."""
 
     @property
-    def n_bytes(self) -> int:
-        """Length of the file in bytes."""
-        return self.header.data_offset + self.header.data_bytes + self.header.trailing_bytes
+    def data_path(self) -> Path:
+        """The file that holds the data."""
+        return self.unpacked or self.path
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """What the file takes on the disk when it is unpacked; 0 if it is not compressed."""
+        return 0 if self.packing is None else self.header.data_offset + self.header.data_bytes
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells one state of the file from another, without reading it."""
+        return {
+            "path": str(self.path.resolve()),
+            "n_bytes": self.n_bytes,
+            "mtime_ns": self.mtime_ns,
+            "volume": self.volume,
+        }
+
+    def check_unchanged(self) -> None:
+        """Make sure that the file is in the state in which its header was read.
+
+        Raises
+        ------
+        SourceError
+            If it has another size or time, or cannot be found.
+        """
+        if file_state(self.path) != (self.n_bytes, self.mtime_ns):
+            raise SourceError(
+                f"{self.path} was changed while it was ingested: wait until it is complete"
+            )
 
 
-def find_sources(paths: Iterable[Path]) -> list[Path]:
-    """Give the files named, and the MRC files of the folders named, at any depth; each once.
+def read_sources(path: Path, reading: Reading) -> tuple[Source, ...]:
+    """Give what a file holds by its header: one volume of known spacing, or those of a stack.
 
-    In folders, hidden files are left out, and so are the ``._NAME.mrc`` that macOS leaves behind.
-
-    Raises
-    ------
-    NotFoundError
-        If a path is not there, or a folder holds no MRC file.
-    """
-    found: dict[Path, Path] = {}
-    for path in paths:
-        if not path.exists():
-            raise NotFoundError(f"source {path} is not there: name an MRC file or a folder of them")
-        files = sorted(_within(path)) if path.is_dir() else [path]
-        if not files:
-            endings = ", ".join(sorted(_SUFFIXES))
-            raise NotFoundError(f"no MRC file in {path}: they are found by their ending, {endings}")
-        for file in files:
-            found.setdefault(file.resolve(), file)
-    return list(found.values())
-
-
-def _within(folder: Path) -> Iterator[Path]:
-    def fail(error: OSError) -> None:
-        raise error
-
-    with disk_errors(folder, "reading"):
-        for parent, folders, names in os.walk(folder, onerror=fail):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in names:
-                path = Path(parent, name)
-                if path.suffix.lower() in _SUFFIXES and not name.startswith("."):
-                    yield path
-
-
-def tomogram_id(path: Path) -> str:
-    """Give the id of a file: its stem, with ``_`` for whatever a name cannot hold."""
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem)
-    name = re.sub(r"\.{2,}", ".", name).lstrip("_.-")
-    return name[:128] or "tomogram"
-
-
-def parse_voxel_size(text: str) -> Spacing:
-    """Give the spacing z, y, x in ångström of ``"10"`` or ``"20,10,10"``.
-
-    Raises
-    ------
-    UsageError
-        If these are no one or three numbers above 0.
-    """
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) not in (1, 3) or not all(isfinite(v) and v > 0 for v in values):
-        raise UsageError(f"voxel size {text!r}: give one number of Å, or three as z,y,x")
-    z, y, x = values * (3 // len(values))
-    return z, y, x
-
-
-def read_source(path: Path, voxel_size: Spacing | None, *, as_volume: bool = False) -> Source:
-    """Give a source whose header says that it is one volume of known spacing.
+    Of a compressed file only the start is unpacked.
 
     Raises
     ------
     SourceError
-        If it is not, or cannot be read.
+        If it holds no such volume, or cannot be read.
     """
-    with source_errors():
-        header = read_header(path)
-    check_tomogram(header, str(path), as_volume=as_volume)
-    spacing = voxel_size or _header_spacing(header, path)
+    n_bytes, mtime_ns = file_state(path)
+    with reading_source(path):
+        packing = packing_of(path)
+        if packing is None:
+            header = read_header(path, salvage=reading.salvage)
+        else:
+            header = _packed_header(path, packing, n_bytes)
+    is_split = reading.split_volumes and is_volume_stack(header)
+    headers = split_volumes(header, str(path)) if is_split else [header]
+    if is_split and packing is not None:
+        raise UnsupportedMRC(
+            f"{path} is a compressed stack of volumes: unpack it with "
+            f"`{PACKINGS[packing].command} --keep` before --split-volumes"
+        )
+    spacing, warnings = _accept(headers[0], path, reading)
+    source = Source(path, header, spacing, warnings, n_bytes, mtime_ns, reading, packing)
+    if not is_split:
+        return (source,)
+    sha256 = sha256_of(path)
+    return tuple(
+        replace(source, header=one, volume=number, n_volumes=len(headers), sha256=sha256)
+        for number, one in enumerate(headers, 1)
+    )
+
+
+def _packed_header(path: Path, packing: Packing, n_bytes: int) -> MrcHeader:
+    """Give the header of a compressed file; its size is compared when it is unpacked."""
+    header = parse_header(unpacked_start(path, packing, HEADER_BYTES), None, str(path))
+    if header.data_bytes > PACKINGS[packing].most_ratio * n_bytes:
+        raise TruncatedMRC(
+            f"{path} promises {header.data_bytes} bytes of data, {n_bytes} bytes of {packing} "
+            "cannot hold so much: copy it again"
+        )
+    return header
+
+
+@contextmanager
+def unpacked(source: Source, target: Path) -> Iterator[Source]:
+    """Give a source whose data can be read at random, for a while; itself if it is not compressed.
+
+    Raises
+    ------
+    SourceError
+        If the stream is damaged, or holds no volume after all.
+    Locked
+        If somebody else unpacks to the same target.
+    OutOfSpace, AccessDenied, TemporaryFailure
+        If the target cannot be written.
+    """
+    if source.packing is None:
+        yield source
+        return
+    path, reading, promised = source.path, source.reading, source.header
+    most_bytes = promised.data_offset + promised.data_bytes + _MOST_TRAILING_BYTES
+    with locked(lock_file(target)):
+        try:
+            unpack(path, source.packing, target, most_bytes, salvage=reading.salvage)
+            n_bytes = target.stat().st_size
+            header = parse_header(promised.raw, n_bytes, str(path), salvage=reading.salvage)
+            spacing, warnings = _accept(header, path, reading)
+            yield replace(
+                source,
+                header=header,
+                spacing_angstrom=spacing,
+                warnings=warnings,
+                unpacked=target,
+                sha256=sha256_of(path),
+            )
+        finally:
+            target.unlink(missing_ok=True)
+
+
+def _accept(header: MrcHeader, path: Path, reading: Reading) -> tuple[Spacing, tuple[str, ...]]:
+    """Give the spacing of a file that is taken, and what is odd about it.
+
+    Raises
+    ------
+    SourceError
+        If it is not one volume of known spacing.
+    """
+    check_tomogram(header, str(path), as_volume=reading.as_volume)
+    spacing = reading.voxel_size or _header_spacing(header, path)
     warnings = list(header.warnings)
     low, high = _LIKELY_ANGSTROM
     if not all(low <= v <= high for v in spacing):
         warnings.append(f"cella: voxels of {_words(spacing)} Å, {low:g} to {high:g} is usual")
     if max(spacing) > _NOTED_ANISOTROPY * min(spacing):
         warnings.append(f"cella: voxels are not cubes but {_words(spacing)} Å (z, y, x)")
-    return Source(path, header, spacing, tuple(warnings))
+    return spacing, tuple(warnings)
 
 
 def _header_spacing(header: MrcHeader, path: Path) -> Spacing:
@@ -166,26 +226,3 @@ def _header_spacing(header: MrcHeader, path: Path) -> Spacing:
 
 def _words(spacing: Spacing) -> str:
     return " × ".join(f"{v:.4g}" for v in spacing)
-
-
-@contextmanager
-def source_errors() -> Iterator[None]:
-    """Make every error of reading a source one that concerns only this source."""
-    try:
-        yield
-    except SourceError:
-        raise
-    except OtziError as error:
-        raise SourceError(str(error)) from error
-
-
-def sha256_of(path: Path) -> str:
-    """Give the SHA-256 of a file.
-
-    Raises
-    ------
-    SourceError
-        If it cannot be read.
-    """
-    with source_errors(), disk_errors(path, "reading"), path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from otzi.classes import ClassTable
     from otzi.collection import Collection, create_collection, open_collection
     from otzi.errors import OtziError
+    from otzi.pseudo.bank import FeatureBank
+    from otzi.pseudo.forest import StrokeForest
+    from otzi.pseudo.lazy import features, pseudo_labels
     from otzi.tiles.graph import predict_tiles
     from otzi.tiles.weights import load_model
     from otzi.tomogram import Tomogram
@@ -21,23 +24,31 @@ __version__ = "0.1.0"
 __all__ = [
     "ClassTable",
     "Collection",
+    "FeatureBank",
     "OtziError",
+    "StrokeForest",
     "Tomogram",
     "create_collection",
+    "features",
     "load_model",
     "open_collection",
     "predict_tiles",
+    "pseudo_labels",
 ]
 
 _HOMES = {
     "ClassTable": "otzi.classes",
     "Collection": "otzi.collection",
+    "FeatureBank": "otzi.pseudo.bank",
     "OtziError": "otzi.errors",
+    "StrokeForest": "otzi.pseudo.forest",
     "Tomogram": "otzi.tomogram",
     "create_collection": "otzi.collection",
+    "features": "otzi.pseudo.lazy",
     "load_model": "otzi.tiles.weights",
     "open_collection": "otzi.collection",
     "predict_tiles": "otzi.tiles.graph",
+    "pseudo_labels": "otzi.pseudo.lazy",
 }
 
 

@@ -1,4 +1,4 @@
-"""A collection: a folder that holds one Zarr v3 hierarchy of tomograms."""
+"""A collection: a folder, or a prefix of an object store, with one Zarr v3 hierarchy."""
 
 from __future__ import annotations
 
@@ -15,31 +15,46 @@ from otzi.errors import (
     NotFoundError,
     checked_name,
     disk_errors,
+    is_name,
 )
+from otzi.ledger.rebuild import rebuild, reconcile
+from otzi.ledger.sqlite import check_place
+from otzi.store.folders import is_tomogram, tomogram_ids
+from otzi.store.location import as_location
 from otzi.store.publish import read_group, write_group
 from otzi.tomogram import Tomogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Collection", "create_collection", "open_collection"]
+    from otzi.store.location import Location
+
+__all__ = ["Collection", "create_collection", "is_collection", "open_collection"]
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Collection:
-    """The tomograms of a folder, by id."""
+    """The tomograms of a collection, by id."""
 
-    path: Path
+    path: Location
     classes: ClassTable
     writable: bool = False
 
     @property
+    def workspace(self) -> Path:
+        """The local folder in which products are made: its own, or one for a remote collection."""
+        if isinstance(self.path, Path):
+            return self.path
+        from otzi.store.upload import scratch_folder
+
+        return scratch_folder(self.path)
+
+    @property
     def ids(self) -> tuple[str, ...]:
         """The ids of all tomograms that have a ``raw`` product, sorted."""
-        folders = (self.path / "tomograms").glob("*/raw/zarr.json")
-        return tuple(sorted(path.parents[1].name for path in folders))
+        return tomogram_ids(self.path)
 
     def add(self, id: str) -> Tomogram:  # noqa: A002
         """Give a tomogram to write ``raw`` to; it is in the collection once that is published."""
@@ -54,7 +69,7 @@ class Collection:
         return Tomogram(self, id)
 
     def __contains__(self, id: object) -> bool:  # noqa: A002
-        return id in self.ids
+        return isinstance(id, str) and is_name(id) and is_tomogram(self.path / "tomograms" / id)
 
     def __iter__(self) -> Iterator[Tomogram]:
         return (Tomogram(self, name) for name in self.ids)
@@ -64,18 +79,20 @@ class Collection:
 
 
 def create_collection(
-    path: str | Path, classes: ClassTable | Sequence[str] | None = None
+    path: str | Location, classes: ClassTable | Sequence[str] | None = None
 ) -> Collection:
     """Give a new, empty collection at a path that does not exist or is an empty folder.
+
+    A URL, as in ``s3://bucket/name``, is a prefix under which there must be nothing.
 
     Raises
     ------
     CannotCreate
         If something is there already.
     """
-    path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        what = "a collection already" if _is_collection(path) else "there and no collection"
+    path = as_location(path)
+    if path.exists() and not (isinstance(path, Path) and path.is_dir() and not any(path.iterdir())):
+        what = "a collection already" if is_collection(path) else "there and no collection"
         raise CannotCreate(f"{path} is {what}: choose a new or empty folder")
     if classes is None:
         classes = DEFAULT_CLASSES
@@ -83,14 +100,21 @@ def create_collection(
         classes = ClassTable.named(tuple(classes))
     created = datetime.now(UTC).isoformat(timespec="seconds")
     attributes = {"format": FORMAT, "created": created, "classes": classes.to_json()}
-    with disk_errors(path, "creating"):
-        write_group(path / "tomograms", {})
-        write_group(path, {"otzi": attributes})
+    if isinstance(path, Path):
+        check_place(path)
+        with disk_errors(path, "creating"):
+            write_group(path / "tomograms", {})
+            write_group(path, {"otzi": attributes})
+        rebuild(path)
+    else:
+        from otzi.store.upload import create_groups
+
+        create_groups({path: {"otzi": attributes}, path / "tomograms": {}})
     return Collection(path, classes, writable=True)
 
 
-def open_collection(path: str | Path, mode: Literal["r", "r+"] = "r") -> Collection:
-    """Give the collection at a path, for reading (``r``) or for writing too (``r+``).
+def open_collection(path: str | Location, mode: Literal["r", "r+"] = "r") -> Collection:
+    """Give the collection at a path or URL, for reading (``r``) or for writing too (``r+``).
 
     Raises
     ------
@@ -99,10 +123,10 @@ def open_collection(path: str | Path, mode: Literal["r", "r+"] = "r") -> Collect
     NotACollection
         If it is no collection, or of a later format.
     """
-    path = Path(path)
+    path = as_location(path)
     if not path.exists():
         raise NotFoundError(f"no collection at {path}: make one with `otzi ingest {path} FILE.mrc`")
-    with disk_errors(path, "reading"):
+    with disk_errors(str(path), "reading"):
         attributes = (read_group(path) or {}).get("otzi", {})
     if "format" not in attributes or "classes" not in attributes:
         raise NotACollection(f"{path} is no collection: `otzi ingest` makes one in a new folder")
@@ -110,8 +134,11 @@ def open_collection(path: str | Path, mode: Literal["r", "r+"] = "r") -> Collect
         raise NotACollection(
             f"{path} has format {attributes['format']}, this otzi reads up to {FORMAT}: update otzi"
         )
+    if mode == "r+" and isinstance(path, Path):
+        reconcile(path)
     return Collection(path, ClassTable.from_json(attributes["classes"]), writable=mode == "r+")
 
 
-def _is_collection(path: Path) -> bool:
-    return path.is_dir() and "otzi" in (read_group(path) or {})
+def is_collection(path: Location) -> bool:
+    """Tell whether there is a collection at a place."""
+    return "otzi" in (read_group(path) or {})

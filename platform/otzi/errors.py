@@ -61,6 +61,7 @@ __all__ = [
     "VerificationError",
     "checked_name",
     "disk_errors",
+    "is_name",
 ]
 
 
@@ -168,6 +169,11 @@ class ModelError(ConfigurationError):
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
+def is_name(name: str) -> bool:
+    """Tell whether a name may become a folder, a key and a part of an address."""
+    return bool(_NAME.fullmatch(name)) and ".." not in name
+
+
 def checked_name(name: str, kind: str) -> str:
     """Give `name` back if it may become a folder, a key and a part of an address.
 
@@ -176,7 +182,7 @@ def checked_name(name: str, kind: str) -> str:
     UsageError
         If it is empty, too long, or has other than letters, digits, ``_``, ``.`` and ``-``.
     """
-    if not _NAME.fullmatch(name) or ".." in name:
+    if not is_name(name):
         raise UsageError(
             f"{kind} {name!r} is not a name: use 1 to 128 letters, digits, '_', '.' or '-', "
             "beginning with a letter or digit"

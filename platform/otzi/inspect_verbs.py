@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from otzi.arguments import CollectionArgument, TomogramArgument
 from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from otzi.tomogram import Tomogram
 
 __all__ = ["info", "ls", "path"]
-
-CollectionArgument = Annotated[Path, typer.Argument(help="The collection.")]
-TomogramArgument = Annotated[str, typer.Argument(metavar="TOMO", help="The tomogram's id.")]
 
 
 @verb

@@ -32,8 +32,10 @@ _PIECE_BYTES = 1 << 22
 Span = tuple[int, int]
 
 
-def read_header(path: str | Path) -> MrcHeader:
+def read_header(path: str | Path, *, salvage: bool = False) -> MrcHeader:
     """Give the header of a file whose size agrees with it.
+
+    With `salvage`, the header of a file that is cut short is that of its whole sections.
 
     Raises
     ------
@@ -48,7 +50,8 @@ def read_header(path: str | Path) -> MrcHeader:
             raise NotAnMRC(f"{path} is no file: name the MRC file itself")
         with _open(path) as file:
             start = file.read(HEADER_BYTES) or b""
-            return parse_header(start, os.fstat(file.fileno()).st_size, str(path))
+            n_bytes = os.fstat(file.fileno()).st_size
+            return parse_header(start, n_bytes, str(path), salvage=salvage)
 
 
 def read_window(source: str | Path | FileIO, header: MrcHeader, box: Box) -> NDArray[Any]:
@@ -97,8 +100,8 @@ def slabs(
     depth
         Planes in a slab; the last one may have fewer.
     seen
-        Given every byte of the file once and in order, if the header's `is_z_slowest` says that
-        slabs lie so in the file; otherwise never called.
+        Given every byte of the file once and in order, if `is_z_slowest` says that slabs lie so in
+        the file; otherwise never called.
 
     Raises
     ------
@@ -115,7 +118,7 @@ def slabs(
     with disk_errors(path, "reading"), _open(path) as file:
         before = os.fstat(file.fileno())
         _pass_on(file, 0, header.data_offset, tell)
-        for z in range(0, n_z, depth):
+        for z in range(0, n_z if header.data_bytes else 0, depth):
             box = Box((z, 0, 0), (min(z + depth, n_z), n_y, n_x))
             if header.is_z_slowest:
                 planes = (z, box.stop[0])
@@ -149,6 +152,8 @@ def _read_stored(file: FileIO, header: MrcHeader, spans: list[Span]) -> NDArray[
     _, n_rows, n_columns = header.stored_shape
     sections, rows, columns = spans
     out = np.empty([stop - start for start, stop in spans], header.dtype)
+    if not out.size:
+        return out
 
     def offset(section: int, row: int) -> int:
         voxels = (section * n_rows + row) * n_columns

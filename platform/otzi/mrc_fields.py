@@ -9,9 +9,11 @@ import numpy as np
 from otzi.errors import NotAnMRC, UnsupportedMRC
 
 __all__ = [
+    "FIELDS",
     "HEADER_BYTES",
     "ByteOrder",
     "has_map_word",
+    "mode_of",
     "read_dtype",
     "read_fields",
     "refuse_other_formats",
@@ -25,7 +27,7 @@ _DTYPES = {0: "i1", 1: "i2", 2: "f4", 4: "c8", 6: "u2", 12: "f2"}
 _UNREADABLE_MODES = {3: "complex int16", 16: "8-bit RGB", 101: "packed 4-bit"}
 _STAMPS: dict[bytes, ByteOrder] = {b"\x44\x44": "<", b"\x44\x41": "<", b"\x11\x11": ">"}
 _OTHER_FORMATS = {
-    b"\x1f\x8b": "gzip-compressed: unpack it first with `gunzip --keep`",
+    b"\x1f\x8b\x08": "gzip-compressed: unpack it first with `gunzip --keep`",
     b"BZh": "bzip2-compressed: unpack it first with `bunzip2 --keep`",
     b"\xfd7zXZ": "xz-compressed: unpack it first with `unxz --keep`",
     b"\x28\xb5\x2f\xfd": "zstd-compressed: unpack it first with `unzstd`",
@@ -38,17 +40,34 @@ _IMOD_STAMP = 1146047817
 _IMOD_SIGNED, _IMOD_PACKED = 1, 16  # bits of imodFlags
 _LARGEST_LIKELY_EXTENT = 65535  # what is less is more than this in the other byte order
 
-_FIELDS = np.dtype(
+_LAYOUT = {  # name: (offset in bytes, format)
+    "n": (0, "3i4"),
+    "mode": (12, "i4"),
+    "nstart": (16, "3i4"),
+    "m": (28, "3i4"),
+    "cella": (40, "3f4"),
+    "cellb": (52, "3f4"),
+    "map": (64, "3i4"),
+    "density": (76, "3f4"),  # dmin, dmax, dmean
+    "ispg": (88, "i4"),
+    "nsymbt": (92, "i4"),
+    "exttyp": (104, "V4"),
+    "nversion": (108, "i4"),
+    "imod_stamp": (152, "i4"),
+    "imod_flags": (156, "i4"),
+    "origin": (196, "3f4"),
+    "map_word": (208, "V4"),
+    "machst": (212, "V4"),
+    "rms": (216, "f4"),
+    "nlabl": (220, "i4"),
+    "labels": (224, "10V80"),
+}
+
+FIELDS = np.dtype(
     {
-        "names": [
-            *("n", "mode", "nstart", "m", "cella", "map", "ispg", "nsymbt", "exttyp"),
-            *("nversion", "imod_stamp", "imod_flags", "origin", "map_word", "labels"),
-        ],
-        "formats": [
-            *("3i4", "i4", "3i4", "3i4", "3f4", "3i4", "i4", "i4", "V4"),
-            *("i4", "i4", "i4", "3f4", "V4", "10V80"),
-        ],
-        "offsets": [0, 12, 16, 28, 40, 64, 88, 92, 104, 108, 152, 156, 196, 208, 224],
+        "names": list(_LAYOUT),
+        "formats": [form for _, form in _LAYOUT.values()],
+        "offsets": [offset for offset, _ in _LAYOUT.values()],
         "itemsize": HEADER_BYTES,
     }
 )
@@ -124,13 +143,18 @@ def read_dtype(fields: Any, name: str, warnings: list[str]) -> np.dtype[Any]:
     return np.dtype(_DTYPES[mode])
 
 
+def mode_of(dtype: np.dtype[Any]) -> int | None:
+    """Give the mode of a type, or None where MRC has none."""
+    return next((mode for mode, code in _DTYPES.items() if code == dtype.str[1:]), None)
+
+
 def has_map_word(fields: Any) -> bool:
     """Tell whether ``MAP`` stands at byte 208."""
     return bool(fields["map_word"].tobytes().rstrip(b" \0") == b"MAP")
 
 
 def _fields(raw: bytes, order: ByteOrder) -> Any:
-    return np.frombuffer(raw, _FIELDS.newbyteorder(order))[0]
+    return np.frombuffer(raw, FIELDS.newbyteorder(order))[0]
 
 
 def _plausibility(fields: Any) -> int:

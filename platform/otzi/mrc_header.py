@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from otzi.box import Zyx
     from otzi.mrc_fields import ByteOrder
 
-__all__ = ["MrcHeader", "check_tomogram", "parse_header"]
+__all__ = ["MrcHeader", "parse_header"]
 
 _VERSIONS = (0, 20140, 20141)
 _MOST_ANISOTROPY = 10.0
@@ -48,6 +48,8 @@ class MrcHeader:
     """Cell divided by intervals; None where the header gives none that is above 0."""
     start_voxels: Zyx
     """Position of the first voxel in the grid of the cell."""
+    intervals: Zyx
+    """Sampling intervals of the cell, mz, my and mx; mz of a stack is the depth of one volume."""
     origin_angstrom: tuple[float, float, float]
     axes: tuple[int, int, int]
     """mapc, mapr, maps: which of 1, 2, 3 = x, y, z the columns, rows and sections are."""
@@ -55,6 +57,8 @@ class MrcHeader:
     """Where the data begin, in bytes."""
     trailing_bytes: int
     """How many bytes follow the data."""
+    missing_sections: int
+    """How many of the sections that the header promises are not in the file; see `salvage`."""
     ispg: int
     """Space group: 0 a stack of images, 1 a volume, 401 and above a stack of volumes."""
     nsymbt: int
@@ -97,10 +101,12 @@ class MrcHeader:
             "shape": list(self.shape),
             "spacing_angstrom": list(self.spacing_angstrom),
             "start_voxels": list(self.start_voxels),
+            "intervals": list(self.intervals),
             "origin_angstrom": list(self.origin_angstrom),
             "mapc_mapr_maps": list(self.axes),
             "data_offset": self.data_offset,
             "trailing_bytes": self.trailing_bytes,
+            "missing_sections": self.missing_sections,
             "ispg": self.ispg,
             "nsymbt": self.nsymbt,
             "exttyp": self.exttyp,
@@ -110,15 +116,28 @@ class MrcHeader:
         }
 
 
-def parse_header(raw: bytes, file_bytes: int, name: str) -> MrcHeader:
-    """Give the header of a file of `file_bytes` bytes that begins with `raw`.
+def parse_header(
+    raw: bytes, file_bytes: int | None, name: str, *, salvage: bool = False
+) -> MrcHeader:
+    """Give the header of a file that begins with `raw`.
 
     Sizes are compared before anybody allocates by them.
+
+    Parameters
+    ----------
+    raw
+        The first 1024 bytes.
+    file_bytes
+        Length of the whole file; None where that is not known yet and nothing is compared.
+    name
+        What messages call the file.
+    salvage
+        Take a file that is cut short as one of the sections that are whole.
 
     Raises
     ------
     NotAnMRC
-        If it is another kind of file; `name` is what the message calls it.
+        If it is another kind of file.
     UnsupportedMRC
         If it is of a mode that no array can hold, or its axes are no permutation of x, y, z.
     TruncatedMRC
@@ -127,7 +146,7 @@ def parse_header(raw: bytes, file_bytes: int, name: str) -> MrcHeader:
     refuse_other_formats(raw, name)
     if len(raw) < HEADER_BYTES:
         raise TruncatedMRC(
-            f"{name} has {file_bytes} bytes, an MRC header alone has {HEADER_BYTES}: copy it again"
+            f"{name} has {len(raw)} bytes, an MRC header alone has {HEADER_BYTES}: copy it again"
         )
     raw = raw[:HEADER_BYTES]
     warnings: list[str] = []
@@ -139,10 +158,20 @@ def parse_header(raw: bytes, file_bytes: int, name: str) -> MrcHeader:
         if value < 0:
             raise NotAnMRC(f"{name} is no MRC file: n{field} is {value}, it must be 0 or more")
     axes = _axes(fields, name, warnings)
-    z, y, x = _from_stored(axes, columns_rows_sections)
     data_offset = HEADER_BYTES + nsymbt
+    missing = 0
+    if salvage and file_bytes is not None and has_map_word(fields):
+        section_bytes = prod(columns_rows_sections[:2]) * dtype.itemsize
+        missing = _missing_sections(file_bytes - data_offset, section_bytes, columns_rows_sections)
+    if missing:
+        warnings.append(
+            f"nz: SALVAGED: the last {missing} of {columns_rows_sections[2]} sections are lost"
+        )
+        columns_rows_sections[2] -= missing
+    z, y, x = _from_stored(axes, columns_rows_sections)
     expected = data_offset + prod(columns_rows_sections) * dtype.itemsize
-    _check_size(fields, name, expected, file_bytes, warnings)
+    trailing = 0 if file_bytes is None else file_bytes - expected
+    _check_size(fields, name, expected, expected + trailing, warnings)
     _look_at_text(fields, warnings)
     return MrcHeader(
         raw=raw,
@@ -152,10 +181,12 @@ def parse_header(raw: bytes, file_bytes: int, name: str) -> MrcHeader:
         shape=(z, y, x),
         spacing_angstrom=_spacing(fields, z, warnings),
         start_voxels=_from_stored(axes, [int(n) for n in fields["nstart"]]),
+        intervals=_intervals(fields),
         origin_angstrom=_origin(fields, warnings),
         axes=axes,
         data_offset=data_offset,
-        trailing_bytes=file_bytes - expected,
+        trailing_bytes=trailing,
+        missing_sections=missing,
         ispg=int(fields["ispg"]),
         nsymbt=nsymbt,
         exttyp=_text(fields["exttyp"].tobytes()),
@@ -166,39 +197,6 @@ def parse_header(raw: bytes, file_bytes: int, name: str) -> MrcHeader:
     )
 
 
-def check_tomogram(header: MrcHeader, name: str, *, as_volume: bool = False) -> None:
-    """Make sure that the data are one volume of real numbers.
-
-    Parameters
-    ----------
-    header, name
-        Of the file; the name is what the message calls it.
-    as_volume
-        Take a stack of images (space group 0) as a volume: some programs never set it.
-
-    Raises
-    ------
-    UnsupportedMRC
-        If they are images, a stack, complex, or nothing at all.
-    """
-    extent = " × ".join(map(str, header.shape))
-    if 0 in header.shape:
-        raise UnsupportedMRC(f"{name} holds nothing: it has {extent} voxels (z, y, x)")
-    if header.dtype.kind == "c":
-        raise UnsupportedMRC(f"{name} is a transform (mode {header.mode}, complex), no density")
-    if 1 in header.shape:
-        raise UnsupportedMRC(f"{name} is a single image, no volume: {extent} voxels (z, y, x)")
-    if header.ispg >= 401:
-        raise UnsupportedMRC(
-            f"{name} is a stack of volumes (space group {header.ispg}): split it into its volumes"
-        )
-    if header.ispg == 0 and not as_volume:
-        raise UnsupportedMRC(
-            f"{name} is a stack of images (space group 0), no volume: pass --as-volume if it is a "
-            "tomogram whose program did not say so"
-        )
-
-
 def _transpose(axes: tuple[int, int, int]) -> tuple[int, int, int]:
     stored = axes[::-1]
     return stored.index(3), stored.index(2), stored.index(1)
@@ -206,6 +204,17 @@ def _transpose(axes: tuple[int, int, int]) -> tuple[int, int, int]:
 
 def _from_stored(axes: tuple[int, int, int], columns_rows_sections: list[int]) -> Zyx:
     z, y, x = (columns_rows_sections[::-1][axis] for axis in _transpose(axes))
+    return z, y, x
+
+
+def _missing_sections(there_bytes: int, section_bytes: int, extents: list[int]) -> int:
+    """Give how many sections are not whole, 0 if none of them is."""
+    whole = max(0, there_bytes) // max(1, section_bytes)
+    return max(0, extents[2] - whole) if whole else 0
+
+
+def _intervals(fields: Any) -> Zyx:
+    x, y, z = (int(n) for n in fields["m"])
     return z, y, x
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -13,7 +14,10 @@ import xarray as xr
 
 import otzi
 from otzi.errors import AccessDenied, NotFoundError, UsageError, checked_name
+from otzi.ledger.rebuild import record
+from otzi.ledger.sqlite import check_place
 from otzi.ome import Multiscale
+from otzi.store.folders import NAMED_KINDS, SINGLE_KINDS, product_folders
 from otzi.store.product import Layout, ProductWriter
 from otzi.store.publish import (
     Staging,
@@ -27,18 +31,16 @@ from otzi.store.reader import LevelArray
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import DTypeLike, NDArray
 
     from otzi.box import Box, Zyx
     from otzi.classes import ClassTable
     from otzi.collection import Collection
+    from otzi.store.location import Location
 
 __all__ = ["Tomogram", "checked_product"]
 
-_SINGLE = ("raw", "view", "strokes")
-_NAMED = ("labels", "probs", "ramps")
 _BLOCK_VOXELS = 128
 
 
@@ -51,11 +53,12 @@ def checked_product(product: str) -> str:
         If it is none of these.
     """
     kind, slash, name = product.partition("/")
-    if (kind in _SINGLE and not slash) or (kind in _NAMED and checked_name(name, f"{kind} name")):
+    is_single = kind in SINGLE_KINDS and not slash
+    if is_single or (kind in NAMED_KINDS and checked_name(name, f"{kind} name")):
         return product
     raise UsageError(
-        f"no product {product!r}: there are {', '.join(_SINGLE)}, "
-        + ", ".join(f"{kind}/NAME" for kind in _NAMED)
+        f"no product {product!r}: there are {', '.join(SINGLE_KINDS)}, "
+        + ", ".join(f"{kind}/NAME" for kind in NAMED_KINDS)
     )
 
 
@@ -67,7 +70,7 @@ class Tomogram:
     id: str
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Location:
         """The tomogram's group."""
         return self.collection.path / "tomograms" / self.id
 
@@ -96,16 +99,14 @@ class Tomogram:
     @property
     def products(self) -> tuple[str, ...]:
         """The published products, ``raw`` first."""
-        names = list(_SINGLE)
-        for kind in _NAMED:
-            names += [f"{kind}/{p.name}" for p in sorted((self.folder / kind).glob("[!.]*/"))]
-        return tuple(name for name in names if self.has(name))
+        folders = product_folders(self.folder).items()
+        return tuple(name for name, folder in folders if current_generation(folder) is not None)
 
     def has(self, product: str) -> bool:
         """Tell whether a product is published."""
         return current_generation(self.folder / checked_product(product)) is not None
 
-    def path(self, product: str) -> Path:
+    def path(self, product: str) -> Location:
         """Give the folder of a product's current generation, an OME-Zarr 0.5 group.
 
         Raises
@@ -236,7 +237,7 @@ class Tomogram:
         Parameters
         ----------
         product
-            ``raw``, ``view``, ``labels/NAME`` or ``probs/NAME``.
+            ``raw``, ``view``, ``strokes``, ``labels/NAME`` or ``probs/NAME``.
         dtype
             As stored.
         recipe
@@ -246,13 +247,14 @@ class Tomogram:
         shape, spacing_angstrom
             Of level 0, z, y, x; those of ``raw`` where left out.
         channels, colors
-            Labels and ``#rrggbb`` of the channel axis; none for a ``(z, y, x)`` image.
+            Labels and ``#rrggbb`` of the channel axis; a ``(z, y, x)`` image has no channels, and
+            colours for labels 0, 1, 2 … if it is one of labels.
         window
             Minimum, start, end and maximum of the contrast.
         chunk_voxels, channels_per_chunk
             What is compressed together.
         downsample
-            ``mean``, or ``mode`` for hard labels.
+            ``mean``, or ``mode`` for hard labels and strokes.
         inputs
             What else decides the content, as plain JSON: an interrupted run is gone on with only
             where it had the same.
@@ -277,7 +279,7 @@ class Tomogram:
             colors=None if colors is None else tuple(colors),
             window=window,
             downsample=downsample,
-            is_labels=kind == "labels" and channels is None,
+            is_labels=kind in ("labels", "strokes") and channels is None,
         )
         plan = {"layout": str(layout), "downsample": downsample, **(inputs or {})}
         with self.stage(product, recipe=recipe, parents=parents, inputs=plan) as staging:
@@ -308,9 +310,23 @@ class Tomogram:
             "state": "complete",
         }
         plan = made | {"inputs": dict(inputs or {})}
-        with staged(self.collection.path, self.folder / product, plan) as staging:
+        with self._staged(product, plan) as staging:
             staging.attributes.update(made)
             yield staging
+
+    @contextmanager
+    def _staged(self, product: str, plan: Mapping[str, Any]) -> Iterator[Staging]:
+        collection, key = self.collection.path, f"tomograms/{self.id}/{product}"
+        if isinstance(collection, Path):
+            check_place(collection)
+            with staged(collection, collection / key, plan) as staging:
+                yield staging
+            record(collection, self.id, product)
+        else:
+            from otzi.store.upload import uploaded
+
+            with uploaded(collection, collection / key, plan) as staging:
+                yield staging
 
     def _digests(self, products: Sequence[str]) -> dict[str, str]:
         return {product: self.digest(product) for product in products}

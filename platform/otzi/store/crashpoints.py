@@ -10,7 +10,7 @@ import os
 import signal
 from collections import Counter
 
-__all__ = ["CRASH_POINTS", "reach"]
+__all__ = ["CRASH_POINTS", "UPLOAD_POINTS", "reach"]
 
 CRASH_POINTS = (
     "staged",
@@ -24,6 +24,8 @@ CRASH_POINTS = (
     "pointer-written",
 )
 """In the order in which a product comes to them."""
+UPLOAD_POINTS = ("generation-claimed", "object-uploaded", "upload-verified", "pointer-put")
+"""What follows ``manifest-written`` where the product goes to an object store."""
 
 _reached: Counter[str] = Counter()
 

@@ -1,4 +1,4 @@
-"""Open shard files with their indexes, shared by all readers of this process."""
+"""Open shards with their indexes, shared by all readers of this process."""
 
 from __future__ import annotations
 
@@ -6,54 +6,45 @@ import os
 import resource
 from collections import OrderedDict
 from functools import cache
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from otzi.errors import CorruptShard
-from otzi.store.encoding import crc32c
+from otzi.store.remote_shard import RemoteShard
+from otzi.store.shard_index import EMPTY, index_bytes, parse_index
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    import numpy as np
+
+    from otzi.store.location import Location
 
 __all__ = ["OpenShard", "open_shard"]
 
-_CHECKSUM_BYTES = 4
-_ENTRY_BYTES = 16
 _MOST = 1024
-EMPTY = 2**64 - 1
-"""Offset and length, in an index, of a chunk that has nothing but the fill value."""
 
 
 class OpenShard:
     """A shard file that is open for reading, with its index; closed when nobody holds it."""
 
-    def __init__(self, path: Path, n_chunks: int) -> None:
+    def __init__(self, path: Path, n_bytes: int, n_chunks: int) -> None:
         self.path = path
         try:
             self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise CorruptShard(f"{path} cannot be opened: {error.strerror}") from error
-        self.index = self._read_index(n_chunks)
+        length = index_bytes(n_chunks)
+        data = os.pread(self.descriptor, length, max(0, n_bytes - length))
+        self.index = parse_index(data, path, n_chunks)
 
-    def _read_index(self, n_chunks: int) -> NDArray[np.uint64]:
-        n_bytes = n_chunks * _ENTRY_BYTES + _CHECKSUM_BYTES
-        start = os.fstat(self.descriptor).st_size - n_bytes
-        data = os.pread(self.descriptor, n_bytes, start) if start >= 0 else b""
-        entries, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
-        if len(data) != n_bytes or crc32c(entries) != int.from_bytes(checksum, "little"):
-            raise CorruptShard(f"the index of {self.path} is damaged: make the product again")
-        return np.frombuffer(entries, "<u8").reshape(n_chunks, 2)
+    def read(self, places: Sequence[int]) -> list[bytes | None]:
+        """Give the bytes of the chunks at places of the index; None where there are none."""
+        return [self._read(*self.index[place]) for place in places]
 
-    def read(self, place: int) -> bytes | None:
-        """Give the bytes of the chunk at a place of the index; None where there are none."""
-        offset, n_bytes = self.index[place]
-        if n_bytes == EMPTY:
-            return None
-        return os.pread(self.descriptor, int(n_bytes), int(offset))
+    def _read(self, offset: np.uint64, n_bytes: np.uint64) -> bytes | None:
+        return None if n_bytes == EMPTY else os.pread(self.descriptor, int(n_bytes), int(offset))
 
     def __del__(self) -> None:
         descriptor = getattr(self, "descriptor", None)
@@ -68,15 +59,18 @@ class _OpenShards:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.most = min(_MOST, max(8, soft // 4)) if soft > 0 else _MOST
         self._lock = Lock()
-        self._open: OrderedDict[Path, OpenShard] = OrderedDict()
+        self._open: OrderedDict[Location, OpenShard | RemoteShard] = OrderedDict()
 
-    def get(self, path: Path, n_chunks: int) -> OpenShard:
+    def get(self, path: Location, n_bytes: int, n_chunks: int) -> OpenShard | RemoteShard:
         with self._lock:
-            shard = self._open.get(path)
+            shard: OpenShard | RemoteShard | None = self._open.get(path)
             if shard is not None:
                 self._open.move_to_end(path)
                 return shard
-        shard = OpenShard(path, n_chunks)
+        if isinstance(path, Path):
+            shard = OpenShard(path, n_bytes, n_chunks)
+        else:
+            shard = RemoteShard(path, n_bytes, n_chunks)
         with self._lock:
             self._open[path] = shard
             while len(self._open) > self.most:
@@ -89,12 +83,12 @@ def _open_shards() -> _OpenShards:
     return _OpenShards()
 
 
-def open_shard(path: Path, n_chunks: int) -> OpenShard:
-    """Give a shard file of a published, immutable generation, opened at most now and then.
+def open_shard(path: Location, n_bytes: int, n_chunks: int) -> OpenShard | RemoteShard:
+    """Give a shard of a published, immutable generation, opened at most now and then.
 
     Raises
     ------
     CorruptShard
         If it is not there, or its index is damaged.
     """
-    return _open_shards().get(path, n_chunks)
+    return _open_shards().get(path, n_bytes, n_chunks)

@@ -107,7 +107,7 @@ def quantisation_for(preset: str, moments: Moments) -> Quantisation | None:
     if moments.nonfinite_voxels:
         raise SourceError(
             f"{moments.nonfinite_voxels} voxels are not finite and int8 cannot say so: "
-            "use --preset exact or train"
+            "use --preset exact or train, or pass --nonfinite fill"
         )
     quantisation = Quantisation(
         np.dtype(np.int8), _RANGE_DEVIATIONS * deviation / _LARGEST_INT8, mean

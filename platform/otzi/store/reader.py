@@ -1,35 +1,46 @@
 """One level of a published product as an array that is read by boxes and never lies.
 
 A box costs one read for each chunk that it crosses: shards stay open, their indexes are kept, and
-chunks are decoded into a buffer that each thread uses again.
+chunks are decoded into a buffer that each thread uses again. From an object store the chunks of a
+box are fetched at the same time, near ones by one request.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from itertools import product
+from collections import defaultdict
+from itertools import chain, islice, product
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 
-from otzi.errors import CorruptShard, VerificationError
+from otzi.errors import CorruptShard, OtziError, VerificationError
+from otzi.store.array_metadata import parse_array_metadata
 from otzi.store.chunk_cache import ChunkCache
 from otzi.store.descriptors import open_shard
-from otzi.store.encoding import encoding_of
-from otzi.store.grid import LevelGrid
-from otzi.store.publish import manifest_digest, read_manifest
+from otzi.store.encoding import crc32c
+from otzi.store.publish import MANIFEST, parse_manifest
+from otzi.store.remote_shard import fetchers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
+
+    from otzi.store.descriptors import OpenShard
+    from otzi.store.location import Location
+    from otzi.store.remote_shard import RemoteShard
+
+    ChunkIndex = tuple[int, ...]
 
 __all__ = ["LevelArray"]
 
 _scratch = threading.local()
+_FETCH_BYTES = 64 << 20
+"""Decoded size of what is fetched at once from an object store."""
 
 
 class LevelArray:
@@ -37,7 +48,7 @@ class LevelArray:
 
     On opening, every shard of the level is looked up and its size compared with the manifest:
     Zarr itself would read a missing one as zeros. Read from any thread; a copy that is sent to
-    another process opens its own files.
+    another process opens its own files, and looks nothing up again.
 
     Parameters
     ----------
@@ -47,22 +58,28 @@ class LevelArray:
         How much of decoded chunks is kept for boxes that overlap; none if 0.
     """
 
-    def __init__(self, generation: Path, level: int, cache_bytes: int = 0) -> None:
+    def __init__(self, generation: Location, level: int, cache_bytes: int = 0) -> None:
         self.generation, self.level, self.cache_bytes = generation, level, cache_bytes
         self.path = generation / str(level)
         try:
-            stored: zarr.Array[Any] = zarr.open_array(self.path, mode="r")
-        except (FileNotFoundError, ValueError) as error:
+            manifest = (generation / MANIFEST).read_bytes()
+            files = parse_manifest(manifest)
+            text = (self.path / "zarr.json").read_bytes()
+            if crc32c(text) != files[f"{level}/zarr.json"][1]:
+                raise VerificationError("zarr.json is not what was written")
+            metadata = parse_array_metadata(text)
+            keys = {shard: "/".join(("c", *map(str, shard))) for shard in metadata.grid.shards()}
+            sizes = {key: files[f"{level}/{key}"][0] for key in keys.values()}
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, OtziError) and not isinstance(error, VerificationError):
+                raise
             raise VerificationError(
                 f"level {level} of {generation} cannot be read: {error}"
             ) from error
-        for name, (n_bytes, _) in read_manifest(generation).items():
-            if name.startswith(f"{level}/"):
-                _check_size(generation / name, n_bytes)
-        self.dtype: np.dtype[Any] = stored.dtype
-        self.grid = LevelGrid(stored.shape, stored.chunks, stored.shards or stored.chunks)
-        self.encoding = encoding_of(stored.metadata.to_dict())
-        self._digest = manifest_digest(generation)
+        self.grid, self.dtype, self.encoding = metadata.grid, metadata.dtype, metadata.encoding
+        _check_sizes(self.path, sizes)
+        self._shards = {shard: (self.path / key, sizes[key]) for shard, key in keys.items()}
+        self._digest = hashlib.sha256(manifest).hexdigest()
         self._cache = ChunkCache(cache_bytes)
 
     @property
@@ -85,39 +102,70 @@ class LevelArray:
         spans, finally_ = _spans(region, self.shape)
         block = np.empty([b - a for a, b in spans], self.dtype)
         self._read_into(block, spans)
-        return block[finally_]
+        part: NDArray[Any] = block[finally_]
+        return part
 
     def _read_into(self, block: NDArray[Any], spans: list[tuple[int, int]]) -> None:
         if not block.size:
             return
         grid = self.grid
         ranges = [range(a // c, -(-b // c)) for (a, b), c in zip(spans, grid.chunk, strict=True)]
-        for index in product(*ranges):
+        for index, chunk in self._chunks(product(*ranges)):
             into, of = [], []
             for i, c, (a, b) in zip(index, grid.chunk, spans, strict=True):
                 first, last = max(i * c, a), min((i + 1) * c, b)
                 into.append(slice(first - a, last - a))
                 of.append(slice(first - i * c, last - i * c))
-            chunk = self._chunk(index)
             block[tuple(into)] = 0 if chunk is None else chunk[tuple(of)]
 
-    def _chunk(self, index: tuple[int, ...]) -> NDArray[Any] | None:
-        """Give a decoded chunk, or None for zeros; without cache it is good until the next one."""
-        if (kept := self._cache.get(index)) is not None:
-            return kept
-        grid = self.grid
-        path = self.path.joinpath("c", *map(str, grid.shard_of(index)))
-        shard = open_shard(path, prod(grid.chunks_per_shard))
+    def _chunks(
+        self, indices: Iterable[ChunkIndex]
+    ) -> Iterator[tuple[ChunkIndex, NDArray[Any] | None]]:
+        """Yield decoded chunks, None for zeros; without cache each is good until the next one."""
+        n_at_once = 1
+        if not isinstance(self.path, Path):
+            n_at_once = max(1, _FETCH_BYTES // (prod(self.grid.chunk) * self.dtype.itemsize))
+        remaining = iter(indices)
+        while batch := list(islice(remaining, n_at_once)):
+            kept = {index: self._cache.get(index) for index in batch}
+            encoded = self._fetch([index for index in batch if kept[index] is None])
+            for index in batch:
+                chunk = kept[index]
+                if chunk is None and (data := encoded[index]) is not None:
+                    chunk = self._decoded(index, data)
+                yield index, chunk
+
+    def _fetch(self, indices: Iterable[ChunkIndex]) -> dict[ChunkIndex, bytes | None]:
+        """Give the bytes of chunks, those of several shards at the same time."""
+        groups: dict[ChunkIndex, list[ChunkIndex]] = defaultdict(list)
+        for index in indices:
+            groups[self.grid.shard_of(index)].append(index)
+
+        def read(members: list[ChunkIndex]) -> list[bytes | None]:
+            return self._shard(members[0]).read([self._place(index) for index in members])
+
+        each = groups.values()
+        data = map(read, each) if len(each) < 2 else fetchers().map(read, each)
+        return dict(zip(chain(*each), chain.from_iterable(data), strict=True))
+
+    def _shard(self, index: ChunkIndex) -> OpenShard | RemoteShard:
+        """Give the shard in which a chunk lies."""
+        path, n_bytes = self._shards[self.grid.shard_of(index)]
+        return open_shard(path, n_bytes, prod(self.grid.chunks_per_shard))
+
+    def _place(self, index: ChunkIndex) -> int:
+        """Give the place of a chunk in the index of its shard."""
         place = 0
-        for i, m in zip(index, grid.chunks_per_shard, strict=True):
+        for i, m in zip(index, self.grid.chunks_per_shard, strict=True):
             place = place * m + i % m
-        data = shard.read(place)
-        if data is None:
-            return None
-        buffer = np.empty(grid.chunk, self.dtype) if self.cache_bytes else self._buffer()
+        return place
+
+    def _decoded(self, index: ChunkIndex, data: bytes) -> NDArray[Any]:
+        buffer = np.empty(self.grid.chunk, self.dtype) if self.cache_bytes else self._buffer()
         try:
             chunk = self.encoding.decode(data, buffer)
         except (ValueError, RuntimeError) as error:
+            path, _ = self._shards[self.grid.shard_of(index)]
             raise CorruptShard(
                 f"{path} is damaged in chunk {index}: {error}; make the product again"
             ) from error
@@ -131,8 +179,12 @@ class LevelArray:
         buffer: NDArray[Any] = _scratch.buffer
         return buffer
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.generation, self.level, self.cache_bytes)
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_cache"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._cache = ChunkCache(self.cache_bytes)
 
     def __dask_tokenize__(self) -> tuple[str, str, str]:
         return type(self).__name__, self._digest, self.path.name
@@ -170,10 +222,23 @@ def _without_ellipsis(parts: tuple[Any, ...], n_missing: int) -> Iterator[Any]:
             yield part
 
 
-def _check_size(path: Path, n_bytes: int) -> None:
+def _check_sizes(folder: Location, expected: Mapping[str, int]) -> None:
+    """Look up every shard; of an object store by one listing."""
+    if isinstance(folder, Path):
+        found = {name: _size(folder / name) for name in expected}
+    else:
+        found = {name: stored.n_bytes for name, stored in folder.objects().items()}
+    for name, n_bytes in expected.items():
+        if found.get(name) is None:
+            raise CorruptShard(f"{folder / name} is missing: make the product again")
+        if found[name] != n_bytes:
+            raise CorruptShard(
+                f"{folder / name} has {found[name]} bytes, {n_bytes} were written: make it again"
+            )
+
+
+def _size(path: Path) -> int | None:
     try:
-        found = path.stat().st_size
-    except OSError as error:
-        raise CorruptShard(f"{path} is missing: make the product again") from error
-    if found != n_bytes:
-        raise CorruptShard(f"{path} has {found} bytes, {n_bytes} were written: make it again")
+        return path.stat().st_size
+    except OSError:
+        return None

@@ -1,0 +1,185 @@
+"""Verb doctor: what this machine can do, and what would help where it cannot."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sqlite3
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from otzi.cli import verb
+from otzi.console import Console
+from otzi.errors import ConfigurationError
+from otzi.filesystem import file_system
+from otzi.ledger.sqlite import check_place, ledger_path
+from otzi.memory import available_memory_bytes, format_bytes, usable_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Check", "checks", "doctor"]
+
+_UNUSABLE = 78
+_OLDEST_PYTHON = (3, 11)
+_OLDEST_SQLITE = (3, 24, 0)
+_LEAST_MEMORY_BYTES = 2 * 10**9
+_LEAST_DISK_BYTES = 10 * 10**9
+_LIBRARIES = ("zarr", "dask", "distributed", "numcodecs", "numba", "numpy", "scipy", "xarray")
+_EXTRAS = {"torch": "train", "safetensors": "train", "neuroglancer": "view"}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the diagnosis."""
+
+    what: str
+    state: Literal["ok", "warning", "error"]
+    found: str
+    remedy: str = ""
+    """What to do, where it is not ok."""
+
+    def to_json(self) -> dict[str, str]:
+        """Give the check as plain JSON."""
+        return {name: getattr(self, name) for name in ("what", "state", "found", "remedy")}
+
+
+def checks(collection: Path | None) -> Iterator[Check]:
+    """Yield what this machine has; of the disk under `collection`, or where it would be made."""
+    yield _python()
+    yield from map(_library, _LIBRARIES)
+    yield from (_extra(name, extra) for name, extra in _EXTRAS.items())
+    yield Check("cores", "ok", str(usable_cores()))
+    yield _memory()
+    yield from _disk(collection or Path())
+    yield _sqlite()
+    yield _numba_cache()
+    yield _compiler()
+    yield _cuda()
+    yield _browser()
+
+
+@verb
+def doctor(
+    console: Console,
+    collection: Annotated[
+        Path | None, typer.Argument(help="Look at the disk of this collection.")
+    ] = None,
+) -> int:
+    """Show what this machine can do, with a remedy for what it cannot."""
+    found = list(checks(collection))
+    lines = []
+    for check in found:
+        lines.append(f"{check.state:<8} {check.what:<14} {check.found}")
+        if check.remedy:
+            lines.append(f"{'':<24}{check.remedy}")
+    console.result({"checks": [check.to_json() for check in found]}, "\n".join(lines))
+    return _UNUSABLE if any(check.state == "error" for check in found) else 0
+
+
+def _python() -> Check:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    if sys.version_info < _OLDEST_PYTHON:
+        return Check("Python", "error", found, "install Python 3.11 or later")
+    return Check("Python", "ok", found)
+
+
+def _library(name: str) -> Check:
+    try:
+        return Check(name, "ok", version(name))
+    except PackageNotFoundError:
+        return Check(name, "error", "not installed", "pip install otzi")
+
+
+def _extra(name: str, extra: str) -> Check:
+    try:
+        return Check(name, "ok", version(name))
+    except PackageNotFoundError:
+        return Check(name, "warning", "not installed", f"pip install 'otzi[{extra}]'")
+
+
+def _memory() -> Check:
+    free = available_memory_bytes()
+    if free < _LEAST_MEMORY_BYTES:
+        remedy = f"{format_bytes(_LEAST_MEMORY_BYTES)} is little already: pass --memory"
+        return Check("free memory", "warning", format_bytes(free), remedy)
+    return Check("free memory", "ok", format_bytes(free))
+
+
+def _disk(folder: Path) -> Iterator[Check]:
+    there = _nearest(folder)
+    free = shutil.disk_usage(there).free
+    is_enough = free >= _LEAST_DISK_BYTES
+    yield Check(
+        "free disk",
+        "ok" if is_enough else "warning",
+        f"{format_bytes(free)} at {there}",
+        "" if is_enough else "free some: a tomogram takes 1.2 times its MRC file",
+    )
+    yield Check("file system", "ok", file_system(there) or "unknown")
+    if not os.access(there, os.W_OK):
+        yield Check("permission", "warning", f"{there} is read-only for you", "read it, or copy it")
+    try:
+        check_place(folder)
+    except ConfigurationError as error:
+        yield Check("catalog", "warning", "reading works, writing does not", str(error))
+    else:
+        yield Check("catalog", "ok", str(ledger_path(folder)))
+
+
+def _sqlite() -> Check:
+    found = sqlite3.sqlite_version
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        oldest = ".".join(map(str, _OLDEST_SQLITE))
+        return Check("SQLite", "error", found, f"use a Python with SQLite {oldest} or later")
+    return Check("SQLite", "ok", found)
+
+
+def _numba_cache() -> Check:
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    usual = [Path(__file__).parent / "__pycache__", Path.home() / ".cache" / "numba"]
+    for place in [Path(named)] if named else usual:
+        if os.access(_nearest(place), os.W_OK):
+            return Check("numba cache", "ok", str(place))
+    remedy = "set NUMBA_CACHE_DIR to a folder of yours, or kernels are compiled in every run"
+    return Check("numba cache", "warning", "no folder for it can be written to", remedy)
+
+
+def _nearest(path: Path) -> Path:
+    """Give the path, or the nearest folder above it that exists."""
+    return next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
+
+
+def _compiler() -> Check:
+    name = os.environ.get("CXX", "c++")
+    found = shutil.which(name) or shutil.which("g++") or shutil.which("clang++")
+    if found:
+        return Check("C++ compiler", "ok", found)
+    remedy = "install g++ or clang++: renderers in C++ are built with it"
+    return Check("C++ compiler", "warning", "none", remedy)
+
+
+def _cuda() -> Check:
+    remedy = "networks and pictures are made on the CPU; nothing is missing but speed"
+    if importlib.util.find_spec("torch") is None:
+        return Check("CUDA", "warning", "cannot tell without torch", remedy)
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("CUDA", "warning", "no device", remedy)
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return Check("CUDA", "ok", ", ".join(names))
+
+
+def _browser() -> Check:
+    for name in ("chromium", "chromium-browser", "google-chrome", "chrome"):
+        if found := shutil.which(name):
+            return Check("chromium", "ok", found)
+    return Check("chromium", "warning", "none", "install chromium to run the viewer's own tests")

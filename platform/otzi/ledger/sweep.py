@@ -1,0 +1,169 @@
+"""The sweep: what nobody holds and nothing points at is removed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otzi.errors import Locked, VerificationError, disk_errors
+from otzi.ledger.sqlite import read_catalog
+from otzi.ledger.staging import folder_bytes, is_held, staged_work
+from otzi.store.folders import product_folders, tomogram_folders
+from otzi.store.publish import current_generation, generations, lock_file, locked, staging_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Litter", "Sweep", "sweep"]
+
+_OLD_SECONDS = 3600.0
+
+Known = set[Path] | None
+"""The folders of what the catalog knows to be published; None where it is not to be trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Litter:
+    """Something that is in no use."""
+
+    path: Path
+    what: str
+    """``interrupted work``, ``orphaned generation``, ``unused lock`` or ``half a file``."""
+    n_bytes: int
+
+    @classmethod
+    def of(cls, path: Path, what: str) -> Litter:
+        """Give the litter of a path, with its size."""
+        return cls(path, what, folder_bytes(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What was swept, and what was left because somebody works on it."""
+
+    litter: tuple[Litter, ...]
+    held: tuple[str, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """What it took on the disk."""
+        return sum(item.n_bytes for item in self.litter)
+
+
+def sweep(collection: Path, *, dry_run: bool = False) -> Sweep:
+    """Give what is in no use, and remove it: interrupted work, orphaned generations, half files.
+
+    A generation that nothing points at goes only where it is known that nothing should: if the
+    pointer is damaged, or lost and the catalog knows better or is lost too, it stays.
+
+    Parameters
+    ----------
+    collection
+        Its folder.
+    dry_run
+        Whether to look only.
+
+    Raises
+    ------
+    AccessDenied, TemporaryFailure
+        If something cannot be removed.
+    """
+    litter: list[Litter] = []
+    held: list[str] = []
+    known = _known(collection)
+    for staging, product in _places(collection, known).items():
+        lock = lock_file(staging)
+        if is_held(lock):
+            held.append(staging.name)
+        elif dry_run:
+            litter += _litter(staging, product, known)
+        else:
+            try:
+                litter += _swept(staging, product, known)
+            except Locked:
+                held.append(staging.name)
+    for path in _half_files(collection):
+        litter.append(Litter.of(path, "half a file"))
+        if not dry_run:
+            with disk_errors(path, "removing"):
+                path.unlink(missing_ok=True)
+    return Sweep(tuple(litter), tuple(held))
+
+
+def _swept(staging: Path, product: Path | None, known: Known) -> list[Litter]:
+    """Remove what is in no use, looked at once more with the lock in hand."""
+    had_lock = lock_file(staging).exists()
+    with disk_errors(staging, "removing"), locked(lock_file(staging)):
+        found = _litter(staging, product, known)
+        for item in found:
+            if item.path.is_dir():
+                shutil.rmtree(item.path)
+            else:
+                item.path.unlink(missing_ok=True)
+    return [item for item in found if had_lock or item.path != lock_file(staging)]
+
+
+def _places(collection: Path, known: Known) -> dict[Path, Path | None]:
+    """Give every staging folder with something to sweep, and its product where that is known."""
+    places: dict[Path, Path | None] = {work.folder: None for work in staged_work(collection)}
+    for tomogram in tomogram_folders(collection):
+        for folder in product_folders(tomogram).values():
+            staging = staging_folder(collection, folder)
+            if staging in places or _orphans(folder, known):
+                places[staging] = folder
+    return places
+
+
+def _known(collection: Path) -> Known:
+    try:
+        with read_catalog(collection) as catalog:
+            if catalog is None or catalog.problems():
+                return None
+            places = catalog.digests()
+    except VerificationError:
+        return None
+    return {collection / "tomograms" / tomogram / product for tomogram, product in places}
+
+
+def _litter(staging: Path, product: Path | None, known: Known) -> list[Litter]:
+    journal = staging.with_name(f"{staging.name}.journal")
+    candidates = [(staging, "interrupted work"), (journal, "interrupted work")]
+    candidates += [(path, "orphaned generation") for path in _orphans(product, known)]
+    candidates += [(lock_file(staging), "unused lock")]
+    return [Litter.of(path, what) for path, what in candidates if path.exists()]
+
+
+def _orphans(product: Path | None, known: Known) -> list[Path]:
+    """Give the generations that nothing points at, if it is sure that nothing should."""
+    if product is None:
+        return []
+    try:
+        current = current_generation(product)
+    except VerificationError:
+        return []
+    if current is None:
+        is_lost = known is None or product in known
+        return [] if is_lost else generations(product)
+    return [path for path in generations(product) if path != current] if current.is_dir() else []
+
+
+def _half_files(collection: Path) -> Iterator[Path]:
+    """Yield files that a kill left half written; whoever writes one now renames it at once."""
+    newest = time.time() - _OLD_SECONDS
+    for folder, folders, names in os.walk(collection):
+        folders[:] = [name for name in folders if name != ".staging"]
+        for name in names:
+            path = Path(folder, name)
+            if name.endswith(".partial") and _changed(path) < newest:
+                yield path
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # renamed meanwhile
+        return time.time()
