@@ -21,7 +21,7 @@ from otzi.ledger.repair import derive_levels
 from otzi.ledger.sqlite import ledger_path
 from otzi.store.publish import MANIFEST, manifest_text, parse_manifest
 from otzi.store.reader import LevelArray
-from otzi_pipelines.ingest import ingest
+from otzi_pipelines.ingest.batch import ingest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

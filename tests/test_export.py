@@ -22,7 +22,7 @@ from otzi.collection import open_collection
 from otzi.errors import CannotCreate, NotFoundError, OutOfSpace, UsageError
 from otzi.mrc import read_header, read_window
 from otzi_pipelines.export import export_mrc
-from otzi_pipelines.ingest import ingest
+from otzi_pipelines.ingest.batch import ingest
 
 if TYPE_CHECKING:
     from commands import Otzi

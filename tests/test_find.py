@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otzi.errors import NotFoundError, checked_name
-from otzi_pipelines.find import find_sources, tomogram_id
+from otzi_pipelines.ingest.find import find_sources, tomogram_id
 
 
 def _write(folder: Path, name: str, data: bytes) -> Path:

@@ -26,10 +26,10 @@ from otzi.errors import (
 )
 from otzi.memory import parse_bytes
 from otzi.mrc import read_header
-from otzi_pipelines import ingest as ingest_module
-from otzi_pipelines.ingest import ingest
-from otzi_pipelines.sources import Reading, read_sources
-from otzi_pipelines.sweep import slab_planes
+from otzi_pipelines.ingest import batch as ingest_module
+from otzi_pipelines.ingest.batch import ingest
+from otzi_pipelines.ingest.sources import Reading, read_sources
+from otzi_pipelines.ingest.sweep import slab_planes
 from references import mean_level
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def test_no_permission_is_77_and_names_the_remedy(tmp_path: Path) -> None:
         "import os, sys; os.setuid(65534); sys.argv = ['otzi', *sys.argv[1:]]; "
         "from otzi.cli import main; main()"
     )
-    words = [sys.executable, "-c", "import otzi.cli, otzi_pipelines.ingest;" + code]
+    words = [sys.executable, "-c", "import otzi.cli, otzi_pipelines.ingest.batch;" + code]
     words += ["ingest", str(folder / "c"), str(source)]
     run = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/")
     assert run.returncode == 77, run.stderr

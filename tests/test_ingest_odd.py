@@ -20,11 +20,11 @@ from otzi.collection import Collection, create_collection, open_collection
 from otzi.errors import OutOfSpace, SourceError, UsageError
 from otzi.events import Advanced, Event
 from otzi.store.publish import read_manifest
-from otzi_pipelines import convert as convert_module
-from otzi_pipelines import ingest as ingest_module
-from otzi_pipelines import provenance as provenance_module
-from otzi_pipelines.ingest import IngestReport, ingest
-from otzi_pipelines.narrow import narrowed
+from otzi_pipelines.ingest import batch as ingest_module
+from otzi_pipelines.ingest import convert as convert_module
+from otzi_pipelines.ingest import provenance as provenance_module
+from otzi_pipelines.ingest.batch import IngestReport, ingest
+from otzi_pipelines.ingest.narrow import narrowed
 
 if TYPE_CHECKING:
     from commands import Otzi

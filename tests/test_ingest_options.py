@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from otzi.errors import UsageError
-from otzi_pipelines.ingest_options import parse_nonfinite, parse_voxel_size
+from otzi_pipelines.ingest.options import parse_nonfinite, parse_voxel_size
 
 
 def test_voxel_sizes_are_one_number_or_three() -> None:

@@ -16,10 +16,10 @@ from otzi.events import Advanced, Event, Noted
 from otzi.pseudo.bank import FeatureBank
 from otzi.pseudo.forest_file import load_forest
 from otzi.strokes import Stroke, Strokes, write_strokes
-from otzi_pipelines import pseudolabel as module
-from otzi_pipelines.label import import_strokes, pseudolabel
-from otzi_pipelines.label_plan import LabelPlan
-from otzi_pipelines.pseudolabel import stored_labels
+from otzi_pipelines.label import pseudolabel as module
+from otzi_pipelines.label.plan import LabelPlan
+from otzi_pipelines.label.pseudolabel import pseudolabel, stored_labels
+from otzi_pipelines.label.stroke_import import import_strokes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from otzi.errors import MemoryBudgetError
 from otzi.pseudo.bank import FeatureBank
-from otzi_pipelines.label_plan import plan_labels
+from otzi_pipelines.label.plan import plan_labels
 
 BANK = FeatureBank()
 SHAPE = (300, 1440, 1024)

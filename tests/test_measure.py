@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from otzi.box import Box, tile
 from otzi.store.moments import Moments
-from otzi_pipelines.measure import Measured
+from otzi_pipelines.ingest.measure import Measured
 
 SHAPE = (5, 6, 7)
 

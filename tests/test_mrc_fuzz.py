@@ -19,7 +19,7 @@ from otzi.box import Box
 from otzi.errors import SourceError
 from otzi.mrc import read_window, slabs
 from otzi.mrc_header import MrcHeader, parse_header
-from otzi_pipelines.sources import Reading, read_sources
+from otzi_pipelines.ingest.sources import Reading, read_sources
 
 VOLUME = np.random.default_rng(0).normal(0, 100, (4, 5, 6)).astype(np.int16)
 SEEDS = [

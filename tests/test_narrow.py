@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from mrc_files import mrc_bytes
 from otzi.collection import open_collection
-from otzi_pipelines import convert as convert_module
-from otzi_pipelines.ingest import ingest
-from otzi_pipelines.narrow import DoesNotFit, exact_dtypes, narrowed
-from otzi_pipelines.sources import Reading, read_sources
+from otzi_pipelines.ingest import convert as convert_module
+from otzi_pipelines.ingest.batch import ingest
+from otzi_pipelines.ingest.narrow import DoesNotFit, exact_dtypes, narrowed
+from otzi_pipelines.ingest.sources import Reading, read_sources
 
 if TYPE_CHECKING:
     from pathlib import Path

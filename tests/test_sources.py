@@ -16,7 +16,7 @@ from otzi.box import Box
 from otzi.errors import Locked, NotAnMRC, SourceError, TruncatedMRC, UnsupportedMRC
 from otzi.mrc import read_window
 from otzi.store.publish import lock_file, locked
-from otzi_pipelines.sources import Reading, read_sources, unpacked
+from otzi_pipelines.ingest.sources import Reading, read_sources, unpacked
 
 DATA = Path(__file__).parent / "data" / "mrc"
 VOLUME = np.random.default_rng(4).normal(100, 30, (6, 5, 7)).astype(np.int16)

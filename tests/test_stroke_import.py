@@ -14,7 +14,7 @@ from otzi.box import Box
 from otzi.errors import NotFoundError, StrokesError
 from otzi.stroke_voxels import rasterise
 from otzi.strokes import Stroke, Strokes, read_strokes, write_strokes
-from otzi_pipelines.stroke_import import import_strokes, stroke_voxels
+from otzi_pipelines.label.stroke_import import import_strokes, stroke_voxels
 
 if TYPE_CHECKING:
     from collections.abc import Callable

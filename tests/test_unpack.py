@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otzi.errors import NotAnMRC, OutOfSpace, SourceError, TruncatedMRC
-from otzi_pipelines.unpack import Packing, packing_of, unpack, unpacked_start
+from otzi_pipelines.ingest.unpack import Packing, packing_of, unpack, unpacked_start
 
 COMPRESS: dict[Packing, Any] = {"gzip": gzip.compress, "bzip2": bz2.compress}
 NOISE = np.random.default_rng(0).bytes(1 << 20)

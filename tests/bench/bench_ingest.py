@@ -96,7 +96,7 @@ def by_floor(source: Path, out: Path) -> None:
 
 
 def by_otzi(source: Path, out: Path) -> None:
-    from otzi_pipelines.ingest import ingest
+    from otzi_pipelines.ingest.batch import ingest
 
     report = ingest(out, [source])
     assert report.exit_code == 0

@@ -21,7 +21,7 @@ import zarr  # noqa: F401  what children would import anew each time
 
 from otzi.collection import create_collection, open_collection
 from otzi.store.journal import Journal
-from otzi_pipelines.ingest import ingest
+from otzi_pipelines.ingest.batch import ingest
 
 
 def start(source: Path, collection: Path, fail_at: str | None = None) -> int:
@@ -54,6 +54,15 @@ def recorded(collection: Path) -> int:
     """Give how many shards the journal of an interrupted run holds."""
     journals = list((collection / ".staging").glob("*.journal"))
     return sum(len(path.read_text().splitlines()) - 1 for path in journals)
+
+
+def wait_for_shards(pid: int, collection: Path, n_shards: int) -> int | None:
+    """Wait until so many shards are recorded; give the exit code if the child ends before."""
+    while recorded(collection) < n_shards:
+        if (done := os.waitpid(pid, os.WNOHANG))[0]:
+            return os.waitstatus_to_exitcode(done[1])
+        time.sleep(0.001)
+    return None
 
 
 def state(collection: Path) -> dict[str, Any]:
@@ -94,10 +103,16 @@ def random_kills(source: Path, folder: Path, n_kills: int, seed: int) -> list[di
         row: dict[str, Any] = {"kills": 0, "staged": 0, "seen": []}
         while True:
             pid = start(source, path)
+            code = None
             if kills < n_kills and row["kills"] < 8:
-                time.sleep(rng.uniform(0, seconds))
-                os.kill(pid, signal.SIGKILL)
-            code = ended(pid)
+                # Any moment, and as often one amid the shards, however slow the machine is.
+                n_shards = kills % 2 * rng.randint(1, 9)
+                code = wait_for_shards(pid, path, n_shards)
+                if code is None:
+                    time.sleep(rng.uniform(0, seconds if n_shards == 0 else seconds / 20))
+                    os.kill(pid, signal.SIGKILL)
+            if code is None:
+                code = ended(pid)
             row["seen"].append(list(state(path)["digests"].values()))
             if code == 0:
                 break

@@ -16,7 +16,7 @@ from mrc_files import mrc_bytes
 from otzi.collection import open_collection
 from otzi.store.crashpoints import CRASH_POINTS
 from otzi.store.grid import level_grids
-from otzi_pipelines.ingest import ingest
+from otzi_pipelines.ingest.batch import ingest
 
 pytestmark = pytest.mark.faults
 

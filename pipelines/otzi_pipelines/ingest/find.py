@@ -1,0 +1,68 @@
+"""Which files an ingest is given, and what their tomograms are called."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otzi.errors import NotFoundError, disk_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["find_sources", "tomogram_id"]
+
+_SUFFIXES = {".mrc", ".rec", ".map", ".ccp4"}  # stacks (.st, .ali, .mrcs) are no tomograms
+_PACKED_SUFFIXES = {".gz", ".bz2"}
+
+
+def find_sources(paths: Iterable[Path]) -> list[Path]:
+    """Give the files named, and the MRC files of the folders named, at any depth; each once.
+
+    In folders, hidden files are left out, and so are the ``._NAME.mrc`` that macOS leaves behind.
+
+    Raises
+    ------
+    NotFoundError
+        If a path is not there, or a folder holds no MRC file.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise NotFoundError(f"source {path} is not there: name an MRC file or a folder of them")
+        files = sorted(_within(path)) if path.is_dir() else [path]
+        if not files:
+            endings = ", ".join(sorted(_SUFFIXES))
+            raise NotFoundError(
+                f"no MRC file in {path}: they are found by their ending, {endings}, "
+                f"also with {' or '.join(sorted(_PACKED_SUFFIXES))} after it"
+            )
+        for file in files:
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    with disk_errors(folder, "reading"):
+        for parent, folders, names in os.walk(folder, onerror=fail):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in names:
+                path = Path(parent, name)
+                if _unpacked_name(path).suffix.lower() in _SUFFIXES and not name.startswith("."):
+                    yield path
+
+
+def _unpacked_name(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() in _PACKED_SUFFIXES else path
+
+
+def tomogram_id(path: Path) -> str:
+    """Give the id of a file: its stem, with ``_`` for whatever a name cannot hold."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", _unpacked_name(path).stem)
+    name = re.sub(r"\.{2,}", ".", name).lstrip("_.-")
+    return name[:128] or "tomogram"

@@ -1,0 +1,135 @@
+"""Verbs strokes and pseudolabel: what a person drew, and the dense labels that follow from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from otzi.arguments import CollectionArgument, TomogramArgument
+from otzi.cli import verb
+from otzi.collection import open_collection
+from otzi.console import Console
+from otzi.errors import NotFoundError, UsageError
+from otzi.memory import parse_bytes
+from otzi.pseudo.bank import FEATURES, SCALES, FeatureBank
+from otzi.pseudo.forest import checked_early_exit
+from otzi_pipelines.label.pseudolabel import Classes, pseudolabel
+from otzi_pipelines.label.stroke_import import import_strokes, stroke_voxels
+
+if TYPE_CHECKING:
+    from otzi.collection import Collection
+    from otzi.pseudo.forest import EarlyExit
+    from otzi.tomogram import Tomogram
+
+__all__ = ["pseudolabel_verb", "strokes_verb"]
+
+
+@verb
+def strokes_verb(
+    console: Console,
+    collection: CollectionArgument,
+    tomogram: TomogramArgument,
+    file: Annotated[Path, typer.Argument(help="JSON; or labels as MRC or Zarr, 0 = unlabelled.")],
+    *,
+    append: Annotated[bool, typer.Option("--append", help="Add to those there are.")] = False,
+) -> None:
+    """Import strokes: the voxels of which a person has said the class."""
+    tomo = open_collection(collection, mode="r+")[tomogram]
+    made = import_strokes(tomo, file, append=append, listen=console)
+    counts = tomo.attributes("strokes")["n_voxels"]
+    listed = ", ".join(f"{name} {n:,}" for name, n in counts.items())
+    document = {"tomogram": tomo.id, "made": made, "voxels": counts}
+    console.result(document, f"{tomo.id}: {sum(counts.values()):,} voxels: {listed}")
+
+
+@verb
+def pseudolabel_verb(
+    console: Console,
+    collection: CollectionArgument,
+    tomograms: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TOMO]...", help="Tomograms; all that have strokes."),
+    ] = None,
+    *,
+    name: Annotated[str, typer.Option(help="Of the labels.")],
+    soft: Annotated[bool, typer.Option("--soft/--hard", help="Probabilities, or a class.")] = True,
+    classes: Annotated[Classes, typer.Option(help="2: foreground is all but background.")] = "all",
+    features: Annotated[
+        str, typer.Option(help=f"All, or, with commas: {', '.join(FEATURES)}.")
+    ] = "all",
+    scales: Annotated[
+        str, typer.Option(help=f"All, or, with commas: {', '.join(map(str, SCALES))}.")
+    ] = "all",
+    trees: Annotated[int, typer.Option(help="In the forest.", min=1)] = 100,
+    seed: Annotated[int, typer.Option(help="The same seed, the same forest.", min=0)] = 0,
+    early_exit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TREES,VOTES",
+            help="Faster and inexact, as 20,0.95: no more trees once a class has such votes.",
+        ),
+    ] = None,
+    memory: Annotated[str | None, typer.Option(help="Not to be exceeded: 4GB, 512MiB.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Blocks at the same time.", min=1)] = None,
+) -> None:
+    """Turn strokes into dense labels, by features and a forest for each tomogram."""
+    memory_bytes = None if memory is None else parse_bytes(memory)
+    bank, stop = _bank(features, scales), _early_exit(early_exit)
+    results: dict[str, Any] = {}
+    for tomo in _chosen(open_collection(collection, mode="r+"), tomograms):
+        made = pseudolabel(
+            tomo,
+            name,
+            bank=bank,
+            soft=soft,
+            classes=classes,
+            n_trees=trees,
+            seed=seed,
+            early_exit=stop,
+            workers=workers,
+            memory_bytes=memory_bytes,
+            listen=console,
+        )
+        product = f"labels/{name}"
+        forest = tomo.attributes(product)["forest"]
+        results[tomo.id] = {"made": made, "path": str(tomo.path(product)), "forest": forest}
+    lines = [f"{id_}: {result['path']}" for id_, result in results.items()]
+    console.result(results, "\n".join(lines))
+
+
+def _chosen(collection: Collection, ids: list[str] | None) -> list[Tomogram]:
+    tomograms = [collection[id_] for id_ in ids or collection.ids]
+    if not ids:
+        tomograms = [tomo for tomo in tomograms if tomo.has("strokes")]
+    if not tomograms:
+        raise NotFoundError(
+            f"no tomogram of {collection.path} has strokes: import some with "
+            f"`otzi strokes {collection.path} TOMO FILE`"
+        )
+    for tomo in tomograms:
+        if not tomo.has("strokes"):
+            stroke_voxels(tomo)
+    return tomograms
+
+
+def _bank(features: str, scales: str) -> FeatureBank:
+    try:
+        sizes = SCALES if scales == "all" else tuple(float(text) for text in scales.split(","))
+    except ValueError:
+        listed = ",".join(map(str, SCALES))
+        raise UsageError(f"--scales {scales}: write all, or some of {listed}") from None
+    kinds = FEATURES if features == "all" else tuple(features.split(","))
+    return FeatureBank(scales=sizes, features=kinds)
+
+
+def _early_exit(text: str | None) -> EarlyExit | None:
+    if text is None:
+        return None
+    trees, _, votes = text.partition(",")
+    try:
+        early_exit = (int(trees), float(votes))
+    except ValueError:
+        raise UsageError(f"--early-exit {text}: write trees and votes, as 20,0.95") from None
+    return checked_early_exit(early_exit)

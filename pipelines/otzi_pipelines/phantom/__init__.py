@@ -1,0 +1,1 @@
+"""Synthetic tomograms with known truth."""
