@@ -35,7 +35,7 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 
 $(INSTALLED): pyproject.toml deploy/constraints.txt | $(BIN)/python
-	$(PIP_INSTALL) --editable '.[train,view]'
+	$(PIP_INSTALL) --editable '.[s3,train,view]'
 	touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)

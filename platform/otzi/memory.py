@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import resource
 import sys
+from pathlib import Path
 
 from otzi.errors import UsageError
 
 __all__ = [
     "available_memory_bytes",
     "format_bytes",
+    "give_back_freed_memory",
     "parse_bytes",
     "peak_memory_bytes",
+    "resident_memory_bytes",
     "usable_cores",
 ]
+
+# mallopt(3)
+_TRIM_THRESHOLD = -1
+_MMAP_THRESHOLD = -3
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -50,6 +58,27 @@ def peak_memory_bytes() -> int:
     """Give the largest resident set that this process has had."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_memory_bytes() -> int:
+    """Give the resident set of this process now; its largest where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return peak_memory_bytes()
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def give_back_freed_memory() -> None:
+    """Have blocks of a megabyte and more go back to the system as soon as they are freed.
+
+    Left alone, glibc keeps blocks of up to 32 MB for itself, in pieces that soon fit nothing: a
+    process that holds little can have a large resident set. Other C libraries are left alone.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for parameter in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
+            mallopt(parameter, 1 << 20)
 
 
 def available_memory_bytes() -> int:

@@ -29,7 +29,7 @@ from otzi.tiles.blend import ProbabilityType, accumulate, finalise, quantise
 from otzi.tiles.plan import TilePlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -109,7 +109,7 @@ def predict_tiles(
             places,
             *blocks,
         )
-        _add(graph, infer, *_cuts(plan, token, index))
+        _add(graph, infer, *_cuts(plan, token, index, plan.dependents(index)))
     for index in plan.tiles:
         key = (name, 0, *index)
         _add(graph, Task(key, _blend, plan, index, dtype, *_parts(plan, token, index)))
@@ -138,6 +138,7 @@ def store_tiles(
     overlap: int = 32,
     dtype: ProbabilityType = "uint8",
     workers: int = 1,
+    is_done: Callable[[Box], bool] = lambda cell: False,
     listen: Listener = ignore,
 ) -> None:
     """Write the class probabilities of a whole volume, bit-equal to those of `predict_tiles`.
@@ -154,6 +155,9 @@ def store_tiles(
         Takes the cells.
     workers
         Tiles that are inferred at the same time.
+    is_done
+        Tells of a cell that need not be written: an interrupted run did; only the tiles that the
+        others need are inferred.
     listen
         Told of every tile.
 
@@ -165,10 +169,15 @@ def store_tiles(
     plan = _plan_for(model, shape, tile, overlap)
     graph: dict[Any, GraphNode] = {}
     token = "stored"
-    sweep, ahead = plan.sweep, window(workers)
-    for position, index in enumerate(sweep):
+    cells = [cell for cell in plan.sweep if not is_done(plan.cell(cell))]
+    wanted = set(cells)
+    needed = {tile for cell in cells for tile in plan.contributors(cell)}
+    tiles = [tile for tile in plan.sweep if tile in needed]
+    ahead, written = window(workers), list[TaskRef]()
+    for position, index in enumerate(tiles):
         box = plan.read(index)
-        earlier = sweep[position - ahead : position - ahead + 1] if position >= ahead else ()
+        if position >= ahead and tiles[position - ahead] in wanted:
+            written = [TaskRef(_key("cell", token, tiles[position - ahead]))]
         infer = Task(
             _key("tile", token, index),
             _infer_read,
@@ -176,28 +185,29 @@ def store_tiles(
             read,
             box,
             plan.reach(index).within(box),
-            *(TaskRef(_key("cell", token, cell)) for cell in earlier),
+            *written,
         )
-        _add(graph, infer, *_cuts(plan, token, index))
+        _add(graph, infer, *_cuts(plan, token, index, wanted))
+    for cell in cells:
         write = Task(
-            _key("cell", token, index),
+            _key("cell", token, cell),
             _blend_into,
             sink,
             plan,
-            index,
+            cell,
             dtype,
-            *_parts(plan, token, index),
+            *_parts(plan, token, cell),
         )
         _add(graph, write)
-    with step(listen, "segment", plan.n_tiles, "tiles") as work:
+    with step(listen, "segment", len(tiles), "tiles") as work:
 
         def done(key: Any, *_: Any) -> None:
             if key[0].startswith("tile-"):
                 work.advance()
 
         with Callback(posttask=done):
-            cells = [_key("cell", token, cell) for cell in sweep]
-            threaded.get(graph, cells, num_workers=workers)
+            keys = [_key("cell", token, cell) for cell in cells]
+            threaded.get(graph, keys, num_workers=workers)
 
 
 def window(workers: int) -> int:
@@ -224,12 +234,13 @@ def _add(graph: dict[Any, GraphNode], *tasks: Task) -> None:
     graph.update((task.key, task) for task in tasks)
 
 
-def _cuts(plan: TilePlan, token: str, index: Zyx) -> Iterator[Task]:
+def _cuts(plan: TilePlan, token: str, index: Zyx, cells: Collection[Zyx]) -> Iterator[Task]:
     reach = plan.reach(index)
     whole = TaskRef(_key("tile", token, index))
     for cell in plan.dependents(index):
-        where = plan.part(index, cell).within(reach)
-        yield Task(_key("part", token, index, cell), _cut, whole, where)
+        if cell in cells:
+            where = plan.part(index, cell).within(reach)
+            yield Task(_key("part", token, index, cell), _cut, whole, where)
 
 
 def _parts(plan: TilePlan, token: str, cell: Zyx) -> Iterator[TaskRef]:

@@ -6,12 +6,13 @@ import functools
 import threading
 from contextlib import nullcontext
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
 import torch
 
 from otzi.errors import DeviceUnavailable, MemoryBudgetError, UsageError
+from otzi.tiles.weights import Device, load_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
     from otzi.tiles.unet import UNet
     from otzi.tiles.weights import ModelCard
 
-__all__ = ["Device", "Model", "TorchModel", "choose_device"]
-
-Device = Literal["auto", "cpu", "cuda"]
+__all__ = ["Model", "TorchModel", "choose_device"]
 
 # Measured as the peak resident set of one tile less that of an empty run, torch 2.13 on a CPU:
 # 541 MB (width 8, 4 levels, 128³), 762 MB (16, 4, 128³), 699 MB (32, 4, 96³), 136 MB (8, 3, 64³).
@@ -57,9 +56,11 @@ def choose_device(device: Device) -> torch.device:
     ------
     DeviceUnavailable
         If it is ``cuda`` and there is none.
+    UsageError
+        If it is no device.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"device {device!r}: choose auto, cpu or cuda")
+    if device not in get_args(Device):
+        raise UsageError(f"device {device!r}: choose one of {', '.join(get_args(Device))}")
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceUnavailable(
             f"no CUDA device: torch {torch.__version__} sees none here; pass --device cpu"
@@ -82,7 +83,7 @@ class TorchModel:
         self.path = path
         self.device = choose_device(device)
         self.threads = threads
-        self._network = network.to(self.device).eval()
+        self.network = network.to(self.device).eval()
         # One tile at a time on a GPU: its memory is not shared out, its work is in order anyway.
         self._turn = threading.Lock() if self.device.type == "cuda" else nullcontext()
 
@@ -94,7 +95,7 @@ class TorchModel:
     @property
     def size_multiple(self) -> int:
         """What the sides of a tile must be multiples of, in voxels."""
-        return self._network.config.size_multiple
+        return self.network.config.size_multiple
 
     def __call__(self, tiles: NDArray[np.float32], /) -> NDArray[np.float32]:
         """Give ``(b, c, z, y, x)`` probabilities for ``(b, 1, z, y, x)`` normalised density.
@@ -108,7 +109,7 @@ class TorchModel:
             torch.set_num_threads(self.threads)
         with self._turn, torch.inference_mode():
             try:
-                logits = self._network(torch.from_numpy(tiles).to(self.device))
+                logits = self.network(torch.from_numpy(tiles).to(self.device))
                 probabilities = torch.softmax(logits, dim=1).cpu().numpy()
             except torch.OutOfMemoryError as error:
                 raise MemoryBudgetError(
@@ -117,9 +118,14 @@ class TorchModel:
                 ) from error
         return np.asarray(probabilities, np.float32)
 
+    @property
+    def arithmetic(self) -> str:
+        """What decides the last bits of the probabilities, beside weights and tiles."""
+        return f"torch {torch.__version__} on {self.device.type}"
+
     def memory_bytes(self, tile: Zyx) -> int:
         """Give the memory that inference of one tile takes beside the weights, rounded up."""
-        channels = _FULL_RESOLUTION_TENSORS * self._network.config.width + 3 * len(self.classes)
+        channels = _FULL_RESOLUTION_TENSORS * self.network.config.width + 3 * len(self.classes)
         return _SCRATCH_BYTES + channels * prod(tile) * np.dtype(np.float32).itemsize
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -131,8 +137,6 @@ class TorchModel:
 
 @functools.lru_cache(maxsize=2)
 def _load_once(path: Path, sha256: str, device: Device, threads: int | None) -> TorchModel:
-    from otzi.tiles.weights import load_model
-
     model = load_model(path, device=device, threads=threads)
     if model.card.sha256 != sha256:
         raise UsageError(f"{path} was replaced while it was in use: start again")

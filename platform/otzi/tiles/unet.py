@@ -1,8 +1,9 @@
 """A residual symmetric 3-D U-Net, all of it.
 
 After Lee et al. 2017 (arXiv:1706.00120): residual blocks, and skips that are added, so that the
-way down and the way up are mirror images. The raw volume comes normalised as a whole; a norm of it
-here, over one tile, would take away the contrast between tiles.
+way down and the way up are mirror images. The raw volume comes normalised as a whole, and inside
+are batch norms, whose statistics are fixed after training: a norm over the voxels of one tile takes
+away the contrast between tiles, and shows as seams.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ class UNetConfig:
     """Resolutions, the finest included: sides are multiples of ``2**(levels - 1)``."""
     kernel: tuple[int, int, int] = (3, 3, 3)
     """Of every convolution in a block, z, y, x; odd."""
-    groups: int = 4
-    """Of the group norms; divides the width."""
 
     def __post_init__(self) -> None:
         if self.n_classes < 2 or self.in_channels < 1:
@@ -43,10 +42,8 @@ class UNetConfig:
             )
         if not 1 <= self.levels <= 8:
             raise ConfigurationError(f"levels {self.levels} must be 1 to 8")
-        if self.groups < 1 or self.width < 1 or self.width % self.groups:
-            raise ConfigurationError(
-                f"width {self.width} must be a positive multiple of groups {self.groups}"
-            )
+        if self.width < 1:
+            raise ConfigurationError(f"width {self.width} must be at least 1")
         if any(k < 1 or k % 2 == 0 for k in self.kernel):
             raise ConfigurationError(f"kernel {self.kernel} must be odd on each axis")
 
@@ -70,8 +67,8 @@ class ResidualBlock(nn.Module):
         def convolution(channels_in: int) -> nn.Conv3d:
             return nn.Conv3d(channels_in, channels, config.kernel, padding="same", bias=False)
 
-        def norm() -> nn.GroupNorm:
-            return nn.GroupNorm(config.groups, channels)
+        def norm() -> nn.BatchNorm3d:
+            return nn.BatchNorm3d(channels)
 
         self.project = convolution(in_channels)
         self.norm1 = norm()

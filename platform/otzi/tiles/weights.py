@@ -11,7 +11,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import otzi
 from otzi.errors import ConfigurationError, ModelError, NotFoundError, disk_errors
@@ -20,13 +20,24 @@ from otzi.settings import STRICT, read_settings
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from otzi.tiles.infer import Device, TorchModel
+    from otzi.tiles.infer import TorchModel
     from otzi.tiles.unet import UNet
 
-__all__ = ["NORMALISATION", "ModelCard", "load_card", "load_model", "save_model"]
+__all__ = [
+    "NORMALISATION",
+    "Device",
+    "ModelCard",
+    "load_card",
+    "load_model",
+    "require_torch",
+    "save_model",
+]
 
 NORMALISATION = "whole volume: clipped to its percentiles 0.1 and 99.9, zero mean, unit deviation"
 """What `otzi.normalise.Normalisation` does; the one that networks are trained on."""
+
+Device = Literal["auto", "cpu", "cuda"]
+"""Where a network runs; ``auto`` is a CUDA device where there is one."""
 
 _FORMAT = 1
 _ARCHITECTURE = "residual-unet"
@@ -136,7 +147,7 @@ def load_model(
     """
     card = load_card(path)
     folder = _model_folder(Path(path))
-    _require_torch()
+    require_torch()
     from otzi.tiles.infer import TorchModel
     from otzi.tiles.unet import UNet, UNetConfig
 
@@ -196,7 +207,14 @@ def _model_folder(path: Path) -> Path:
     return folder
 
 
-def _require_torch() -> None:
+def require_torch() -> None:
+    """Check that networks can be had here.
+
+    Raises
+    ------
+    ConfigurationError
+        If torch or safetensors is not installed.
+    """
     try:
         import safetensors  # noqa: F401
         import torch  # noqa: F401

@@ -1,0 +1,1 @@
+"""A network from labelled tomograms: crops, losses, the loop and its checkpoints."""
