@@ -14,8 +14,8 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass, replace
-from functools import lru_cache, reduce
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,9 +33,34 @@ PERCENTS = (0.1, 0.5, 1.0, 50.0, 99.0, 99.5, 99.9)
 
 _N_PATTERNS = 65536
 _KINDS = ("|i1", "|u1", "<i2", "<u2", "<f2", "<f4")
-_PIECE_VOXELS = 1 << 19
+_PIECE_VOXELS = 1 << 17
 _STANDS_OUT = 8
 _NEIGHBOURS = 16
+
+
+class _Sums(NamedTuple):
+    """What is summed up over finite values other than 0, and the number of zeros."""
+
+    n_nonzero: int = 0
+    zeros: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    """Of the distances from the mean."""
+    minimum: float = np.inf
+    maximum: float = -np.inf
+
+    def merge(self, other: _Sums) -> _Sums:
+        """Give the sums of both parts together (Chan, Golub and LeVeque 1979)."""
+        n = max(1, self.n_nonzero + other.n_nonzero)
+        distance, share = other.mean - self.mean, other.n_nonzero / n
+        return _Sums(
+            n_nonzero=self.n_nonzero + other.n_nonzero,
+            zeros=self.zeros + other.zeros,
+            mean=self.mean + distance * share,
+            squares=self.squares + other.squares + distance**2 * (self.n_nonzero * share),
+            minimum=min(self.minimum, other.minimum),
+            maximum=max(self.maximum, other.maximum),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,11 +103,31 @@ class Moments:
 
         Work memory is a few MB, whatever the size of the block.
         """
-        pieces = _pieces(block)
-        return reduce(Moments.merge, (self._of(piece) for piece in pieces), self)
+        counts = np.zeros(_N_PATTERNS, np.int64)
+        sums, n_voxels = _Sums(), 0
+        for piece in _pieces(block):
+            values = np.ascontiguousarray(piece).reshape(-1)
+            bits = _leading_bits(values, self.reference)
+            # Numba has no arithmetic of float16.
+            wide = values.astype(np.float32) if values.dtype == np.float16 else values
+            sums = sums.merge(_Sums(*_scan(wide, bits, counts)))
+            n_voxels += values.size
+        return self.merge(
+            Moments(
+                dtype=self.dtype,
+                reference=self.reference,
+                counts=counts[_bits_in_order(self.dtype)],
+                zeros=sums.zeros,
+                nonfinite_voxels=n_voxels - sums.n_nonzero - sums.zeros,
+                mean=sums.mean,
+                squares=sums.squares,
+                minimum=sums.minimum,
+                maximum=sums.maximum,
+            )
+        )
 
     def merge(self, other: Moments) -> Moments:
-        """Give the moments of both parts together (Chan, Golub and LeVeque 1979).
+        """Give the moments of both parts together.
 
         Raises
         ------
@@ -91,39 +136,23 @@ class Moments:
         """
         if (self.dtype, self.reference) != (other.dtype, other.reference):
             raise UsageError("moments of other types or references cannot be merged")
-        n_a, n_b = self.n_nonzero, other.n_nonzero
-        n = max(1, n_a + n_b)
-        distance = other.mean - self.mean
+        sums = self._sums.merge(other._sums)
         return Moments(
             dtype=self.dtype,
             reference=self.reference,
             counts=self.counts + other.counts,
-            zeros=self.zeros + other.zeros,
+            zeros=sums.zeros,
             nonfinite_voxels=self.nonfinite_voxels + other.nonfinite_voxels,
-            mean=self.mean + distance * (n_b / n),
-            squares=self.squares + other.squares + distance**2 * (n_a * (n_b / n)),
-            minimum=min(self.minimum, other.minimum),
-            maximum=max(self.maximum, other.maximum),
+            mean=sums.mean,
+            squares=sums.squares,
+            minimum=sums.minimum,
+            maximum=sums.maximum,
         )
 
-    def _of(self, piece: NDArray[Any]) -> Moments:
-        values = np.ascontiguousarray(piece).reshape(-1)
-        counts = np.zeros(_N_PATTERNS, np.int32)
-        bits = _leading_bits(values, self.reference)
-        # Numba has no arithmetic of float16.
-        wide = values.astype(np.float32) if values.dtype == np.float16 else values
-        scanned = _scan(wide, bits, counts)
-        n_nonzero, zeros, mean, squares, minimum, maximum = scanned
-        return Moments(
-            dtype=self.dtype,
-            reference=self.reference,
-            counts=counts[_bits_in_order(self.dtype)].astype(np.int64),
-            zeros=zeros,
-            nonfinite_voxels=values.size - n_nonzero - zeros,
-            mean=mean,
-            squares=squares,
-            minimum=minimum,
-            maximum=maximum,
+    @property
+    def _sums(self) -> _Sums:
+        return _Sums(
+            self.n_nonzero, self.zeros, self.mean, self.squares, self.minimum, self.maximum
         )
 
     # What follows from them
@@ -233,7 +262,7 @@ def _leading_bits(values: NDArray[Any], reference: float) -> NDArray[np.uint16]:
 
 @compiled
 def _scan(
-    values: NDArray[Any], bits: NDArray[np.uint16], counts: NDArray[np.int32]
+    values: NDArray[Any], bits: NDArray[np.uint16], counts: NDArray[np.int64]
 ) -> tuple[int, int, float, float, float, float]:
     """Count the finite values other than 0 by their bits; give their number and the rest of them.
 

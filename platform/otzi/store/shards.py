@@ -206,7 +206,7 @@ class ArrayWriter:
         if key in self.done:
             return
         data = b""
-        if voxels.any():
+        if voxels[(0,) * voxels.ndim] or voxels.any():  # the first voxel mostly tells
             whole = voxels
             if voxels.shape != grid.chunk:
                 whole = np.zeros(grid.chunk, self.dtype)
