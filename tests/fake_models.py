@@ -6,6 +6,8 @@ import threading
 
 import numpy as np
 
+from otzi.normalise import ROBUST
+
 __all__ = ["PlaceModel"]
 
 
@@ -15,6 +17,7 @@ class PlaceModel:
     def __init__(self, size_multiple: int = 1) -> None:
         self.size_multiple = size_multiple
         self.classes = ("background", "membrane", "lumen")
+        self.normalisation = ROBUST
         self.tiles: list[tuple[int, ...]] = []
         self._lock = threading.Lock()
 

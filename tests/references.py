@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
 
 # Pyramids: eight voxels at a time
 
@@ -396,3 +401,77 @@ def seen_by_microscope(volume: np.ndarray, voxel: float, microscope: Any, exposu
         edge = min(1, (limit - length) / (0.6 * limit))
         spectrum[i, j, k] *= transfer * np.sin(np.pi / 2 * edge) ** 2
     return np.fft.ifftn(spectrum).real
+
+
+# Evaluation: one bin, one pair of voxels at a time
+
+
+def calibration_error_of_class(probability: np.ndarray, truth: np.ndarray, n_bins: int) -> float:
+    """Give the mean distance of probability and share of the truth, bins weighted by voxels."""
+    error = 0.0
+    for i in range(n_bins):
+        low, high = i / n_bins, (i + 1) / n_bins
+        inside = (probability > low) & (probability <= high) | ((i == 0) & (probability == 0))
+        if inside.any():
+            error += inside.mean() * abs(probability[inside].mean() - truth[inside].mean())
+    return error
+
+
+def boundary_of_class(classes: np.ndarray, index: int, unlabelled: int) -> np.ndarray:
+    """Give the places, ``(n, 3)``, of voxels of a class with a neighbour of another."""
+    places = []
+    for place in np.argwhere(classes == index):
+        for step in (*np.eye(3, dtype=int), *-np.eye(3, dtype=int)):
+            beside = place + step
+            is_inside = (beside >= 0).all() and (beside < classes.shape).all()
+            if is_inside and classes[tuple(beside)] not in (index, unlabelled):
+                places.append(place)
+                break
+    return np.array(places).reshape(-1, 3)
+
+
+def distances_between(first: np.ndarray, second: np.ndarray, spacing: Any) -> np.ndarray:
+    """Give the distance of each of two sets of places to the nearest of the other, sorted."""
+    if not (len(first) and len(second)):
+        return np.empty(0)
+    pairs = np.linalg.norm((first[:, None] - second[None]) * np.array(spacing), axis=2)
+    return np.sort(np.concatenate([pairs.min(axis=1), pairs.min(axis=0)]))
+
+
+# Published networks
+
+
+def published_network(state: Mapping[str, torch.Tensor], tile: torch.Tensor) -> torch.Tensor:
+    """Compute the published network step by step from the tensors of its checkpoint."""
+    import torch
+    from torch.nn import functional
+
+    def convolved(x: torch.Tensor, name: str) -> torch.Tensor:
+        channels = x.shape[1]
+        weight, bias = (state[f"{name}.groupnorm.{part}"] for part in ("weight", "bias"))
+        n_groups = 1 if channels == 1 else 2
+        groups = []
+        for group in torch.chunk(x, n_groups, dim=1):
+            mean = group.mean((1, 2, 3, 4), keepdim=True)
+            variance = group.var((1, 2, 3, 4), correction=0, keepdim=True)
+            groups.append((group - mean) / (variance + 1e-5).sqrt())
+        scaled = torch.cat(groups, 1) * weight.reshape(-1, 1, 1, 1) + bias.reshape(-1, 1, 1, 1)
+        return functional.conv3d(scaled, state[f"{name}.conv.weight"], padding=1)
+
+    def block(x: torch.Tensor, name: str) -> torch.Tensor:
+        r = convolved(x, f"{name}.basic_module.conv1").relu()
+        x = convolved(r, f"{name}.basic_module.conv2").relu()
+        return (convolved(x, f"{name}.basic_module.conv3") + r).relu()
+
+    features = [block(tile, "model.encoders.0")]
+    for i in range(1, 5):
+        features.append(block(functional.max_pool3d(features[-1], 2), f"model.encoders.{i}"))
+    x = features[4]
+    for j in range(4):
+        name, skip = f"model.decoders.{j}.upsampling.upsample", features[3 - j]
+        weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
+        # The size of the skip, whatever that takes.
+        more = [n - (2 * m - 1) for n, m in zip(skip.shape[2:], x.shape[2:], strict=True)]
+        x = functional.conv_transpose3d(x, weight, bias, stride=2, padding=1, output_padding=more)
+        x = block(x + skip, f"model.decoders.{j}")
+    return functional.conv3d(x, state["model.final_conv.weight"], state["model.final_conv.bias"])

@@ -19,7 +19,7 @@ from otzi.ledger.audit import audit
 from otzi.ledger.content import check_classes, check_sums
 from otzi.ledger.repair import derive_levels
 from otzi.ledger.sqlite import ledger_path
-from otzi.store.publish import MANIFEST, manifest_text, parse_manifest
+from otzi.store.manifest import MANIFEST, manifest_text, parse_manifest
 from otzi.store.reader import LevelArray
 from otzi_pipelines.ingest.batch import ingest
 

@@ -118,6 +118,40 @@ def test_training_is_repeatable_and_described() -> None:
     assert 0.3 < forest.training.oob_accuracy < 1
 
 
+def test_out_of_bag_confusion_is_that_of_the_trees_that_have_not_seen_a_voxel() -> None:
+    values, labels = samples(600)
+    forest = StrokeForest.fit(values, labels, bank=BANK, classes=CLASSES, n_trees=15, seed=2)
+    oracle = RandomForestClassifier(15, max_features="sqrt", random_state=2).fit(values, labels)
+    expected = np.zeros((4, 4), int)
+    for i, label in enumerate(labels):
+        votes = [
+            tree.predict_proba(values[[i]])[0]
+            for tree, seen in zip(oracle.estimators_, oracle.estimators_samples_, strict=True)
+            if i not in seen
+        ]
+        if votes:
+            expected[label, oracle.classes_[np.sum(votes, axis=0).argmax()]] += 1
+    assert forest.training.oob_confusion == tuple(map(tuple, expected.tolist()))
+    assert forest.training.oob_accuracy == pytest.approx(expected.trace() / expected.sum())
+    assert not expected[2].any()
+
+
+def test_where_every_tree_has_seen_every_voxel_nothing_is_out_of_bag() -> None:
+    values, labels = samples(600)
+    first, other = 0, int((labels != labels[0]).argmax())
+    two = np.array([first, other])
+    found = [
+        StrokeForest.fit(
+            values[two], labels[two], bank=BANK, classes=CLASSES, n_trees=1, seed=seed
+        ).training
+        for seed in range(8)
+    ]
+    nothing = [t for t in found if t.oob_accuracy is None]
+    assert 0 < len(nothing) < 8
+    assert all(training.oob_confusion is None for training in nothing)
+    assert all(np.sum(t.oob_confusion) == 1 for t in found if t.oob_accuracy is not None)
+
+
 def test_out_of_bag_accuracy_is_that_of_a_clear_case() -> None:
     values, labels = samples(600)
     values[:, 2] = labels

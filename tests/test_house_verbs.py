@@ -143,7 +143,7 @@ def test_ledger_exports_every_row(tomo: Tomogram, otzi: Otzi) -> None:
 def test_status_shows_what_is_there_and_what_is_not(tomo: Tomogram, otzi: Otzi) -> None:
     path = tomo.collection.path
     assert otzi("status", path).out.endswith(
-        "1 tomograms, 0 running, 0 interrupted, 0 quarantined\n"
+        "1 published, 0 running, 0 interrupted, 0 quarantined\n"
     )
     _interrupt(tomo)
     report: dict[str, Any] = {
@@ -165,7 +165,7 @@ def test_status_shows_what_is_there_and_what_is_not(tomo: Tomogram, otzi: Otzi) 
     assert "running      ts_001 strokes" in text
     assert "interrupted  ts_001 view: 0 of 2 shards" in text
     assert "quarantined  ts_9: too short" in text
-    assert text.endswith("1 tomograms, 1 running, 1 interrupted, 2 quarantined\n")
+    assert text.endswith("1 published, 1 running, 1 interrupted, 2 quarantined\n")
 
 
 def test_doctor_finds_this_machine_usable(tomo: Tomogram, otzi: Otzi) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -26,10 +27,9 @@ from otzi.errors import (
 )
 from otzi.memory import parse_bytes
 from otzi.mrc import read_header
-from otzi_pipelines.ingest import batch as ingest_module
 from otzi_pipelines.ingest.batch import ingest
 from otzi_pipelines.ingest.sources import Reading, read_sources
-from otzi_pipelines.ingest.sweep import slab_planes
+from otzi_pipelines.ingest.strips import slab_planes
 from references import mean_level
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_done(
 ) -> None:
     source = _write(tmp_path, "a.mrc", mrc_bytes(VOLUME))
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(ingest_module.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(OutOfSpace, match=r"1000 bytes free .* --preset train or compact"):
         ingest(tmp_path / "c", [source])
     assert open_collection(tmp_path / "c").ids == ()
@@ -261,6 +261,19 @@ def test_a_full_disk_leaves_nothing_and_the_next_run_goes_on(tmp_path: Path, otz
     assert open_collection(tmp_path / "c").ids == ("a", "b")
 
 
+_AS_NOBODY = """
+import contextlib, os, sys
+from otzi.cli import main
+words = sys.argv[1:]
+sys.argv = ["otzi", "ingest", "nowhere", "nowhere.mrc"]
+with contextlib.suppress(SystemExit):  # imports what nobody else may be allowed to read
+    main()
+os.setuid(65534)
+sys.argv = ["otzi", *words]
+main()
+"""
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_no_permission_is_77_and_names_the_remedy(tmp_path: Path) -> None:
     source = _write(tmp_path, "a.mrc", mrc_bytes(VOLUME[:16]))
@@ -269,12 +282,7 @@ def test_no_permission_is_77_and_names_the_remedy(tmp_path: Path) -> None:
     for parent in [tmp_path, *tmp_path.parents][:4]:
         if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
             parent.chmod(0o755)
-    code = (
-        "import os, sys; os.setuid(65534); sys.argv = ['otzi', *sys.argv[1:]]; "
-        "from otzi.cli import main; main()"
-    )
-    words = [sys.executable, "-c", "import otzi.cli, otzi_pipelines.ingest.batch;" + code]
-    words += ["ingest", str(folder / "c"), str(source)]
+    words = [sys.executable, "-c", _AS_NOBODY, "ingest", str(folder / "c"), str(source)]
     run = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/")
     assert run.returncode == 77, run.stderr
     assert "no permission" in run.stderr

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from mrc_files import mrc_bytes
 from otzi.collection import Collection, create_collection, open_collection
 from otzi.errors import OutOfSpace, SourceError, UsageError
 from otzi.events import Advanced, Event
-from otzi.store.publish import read_manifest
+from otzi.store.manifest import read_manifest
 from otzi_pipelines.ingest import batch as ingest_module
 from otzi_pipelines.ingest import convert as convert_module
 from otzi_pipelines.ingest import provenance as provenance_module
@@ -110,7 +111,7 @@ def test_room_for_unpacking_is_looked_for_first(
     path = _write(tmp_path, gzip.compress(mrc_bytes(VOLUME)), "a.mrc.gz")
     stored = int(VOLUME.nbytes * 8 / 7 * 1.2) + 1
     usage = type("usage", (), {"free": stored + VOLUME.nbytes})
-    monkeypatch.setattr(ingest_module.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(OutOfSpace):
         ingest(tmp_path / "c", [path])
     usage.free += 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,7 +121,9 @@ def test_blocks_and_workers_do_not_show(
 def test_a_second_run_does_nothing_until_something_changes(tomo: Tomogram, tmp_path: Path) -> None:
     events: list[Event] = []
     assert make(tomo, listen=events.append)
-    assert sum(e.units for e in events if isinstance(e, Advanced) and e.name == "labels") == 1
+    assert sum(e.units for e in events if isinstance(e, Advanced) and e.name == "labels") == prod(
+        SHAPE
+    )
     assert not make(tomo, workers=2, memory_bytes=10**10, listen=events.append)
     assert events[-1] == Noted("ts_001 has this labels/forest already")
     assert make(tomo, seed=1)
@@ -253,9 +256,43 @@ def test_the_verb_takes_all_that_have_strokes(
     document = json.loads(again.out)
     assert document["ts_001"]["made"]
     assert document["ts_001"]["forest"]["n_trees"] == TREES
+    assert document["ts_001"]["run"]["n_voxels"] == prod(SHAPE)
+    assert document["ts_001"]["run"]["mvoxel_per_second"] > 0
+    assert "importance by feature" in again.err
+    assert "run" not in json.loads(otzi(*words, "--json").out)["ts_001"]
     named = otzi(*words, "ts_002")
     assert named.code == 2
     assert "ts_002 has no strokes" in named.err
+
+
+def test_the_verb_adds_uncertainty_and_a_picture(
+    tomo: Tomogram, otzi: Otzi, tmp_path: Path
+) -> None:
+    words = ("pseudolabel", tomo.collection.path, "--name", "f", "--trees", TREES)
+    words += ("--scales", "0.7", "--uncertainty", "--json")
+    run = otzi(*words, "--picture", tmp_path / "of_{tomogram}.png")
+    assert run.code == 0, run.err
+    result = json.loads(run.out)["ts_001"]
+    assert result["uncertainty"] == str(tomo.path("labels/f_uncertainty"))
+    assert result["picture"] == str(tmp_path / "of_ts_001.png")
+    assert (tmp_path / "of_ts_001.png").read_bytes().startswith(b"\x89PNG")
+    again = otzi(*words)
+    assert again.code == 0
+    assert not json.loads(again.out)["ts_001"]["made"]
+
+
+def test_several_tomograms_need_several_pictures(
+    tomo: Tomogram, add_tomogram: Callable[..., Tomogram], otzi: Otzi, tmp_path: Path
+) -> None:
+    other = add_tomogram(np.zeros(SHAPE, np.float32), "ts_002")
+    write_strokes(tmp_path / "t.json", Strokes("ts_002", other.classes.names, STROKES))
+    import_strokes(other, tmp_path / "t.json")
+    words = ("pseudolabel", tomo.collection.path, "--name", "f", "--picture")
+    run = otzi(*words, tmp_path / "one.png")
+    assert run.code == 2
+    assert "for 2 tomograms: write {tomogram} where the id goes" in run.err
+    assert otzi(*words, tmp_path / "{tomogram}.txt").code == 73
+    assert not tomo.has("labels/f")
 
 
 @pytest.mark.parametrize(
@@ -267,6 +304,7 @@ def test_the_verb_takes_all_that_have_strokes(
         (("--scales", "one"), "--scales one: write all, or some of 0.3,0.7"),
         (("--features", "texture"), "texture"),
         (("--memory", "lots"), "no size"),
+        (("--uncertainty", "--hard"), "--uncertainty with --hard: only soft labels"),
     ],
 )
 def test_options_are_checked(

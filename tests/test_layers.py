@@ -100,6 +100,15 @@ def test_ramps_are_those_stored(segmented: Tomogram) -> None:
         assert [c.color for c in style.classes] == [c.color for c in segmented.classes]
 
 
+def test_a_foreground_of_all_classes_is_drawn(tomo: Tomogram) -> None:
+    merged = tomo.classes.merged
+    with tomo.write("probs/two", dtype="u1", recipe={}, channels=merged.names) as writer:
+        da.store(da.zeros((2, *SHAPE), dtype="u1", chunks=(2, 64, 64, 64)), writer, lock=False)
+    build_view(tomo, "two")
+    found = [(c.name, c.channel, c.color, c.shown) for c in slice_style(tomo).classes]
+    assert found == [(c.name, i + 1, c.color, i > 0) for i, c in enumerate(merged)]
+
+
 def test_the_overview_has_the_numbers_of_pictures(segmented: Tomogram) -> None:
     style = overview_style(segmented)
     assert (style.density_low, style.density_high) == (Density().low, Density().high)

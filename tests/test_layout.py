@@ -58,6 +58,12 @@ def test_import_stays_light(package: str) -> None:
     assert not HEAVY & set(run.stdout.split())
 
 
+def test_verbs_that_look_load_no_arrays() -> None:
+    code = "import sys, otzi.inspect_verbs; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"dask", "xarray", "pandas", "zarr", "numba", "scipy"} & set(run.stdout.split())
+
+
 @pytest.mark.parametrize("root", ROOTS)
 def test_no_module_hides_a_library(root: str) -> None:
     libraries = {"zarr", "dask", "torch", "numpy", "xarray", "neuroglancer"}

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from otzi.errors import UsageError
-from otzi.metrics import Agreement
+from otzi.metrics import N_BINS, Agreement
+from references import calibration_error_of_class
 
 
 def example(n_classes: int, seed: int, n: int = 300) -> tuple[np.ndarray, np.ndarray]:
@@ -52,6 +53,7 @@ def test_however_it_is_cut(n: int, seed: int) -> None:
     np.testing.assert_allclose(total.soft_dice, whole.soft_dice)
     assert total.cross_entropy == pytest.approx(whole.cross_entropy)
     assert total.calibration_error == pytest.approx(whole.calibration_error)
+    np.testing.assert_allclose(total.class_calibration, whole.class_calibration)
     assert total.n_voxels == len(truth)
 
 
@@ -77,6 +79,73 @@ def test_calibration_by_its_definition() -> None:
             accuracy = (predicted == truth)[inside].mean()
             expected += inside.mean() * abs(accuracy - confidence[inside].mean())
     assert Agreement.measure(probabilities, truth).calibration_error == pytest.approx(expected)
+
+
+@cases
+@settings(deadline=None, max_examples=20)
+def test_calibration_of_a_class_by_its_definition(n: int, seed: int) -> None:
+    probabilities, hard = example(n, seed)
+    probabilities[:, :5] = np.eye(n)[:, [0, 1, 0, 1, 0]]
+    soft, _ = example(n, seed + 1)
+    for truth, shares in ((hard, np.eye(n)[hard].T), (soft, soft)):
+        expected = [
+            calibration_error_of_class(p, t, N_BINS)
+            for p, t in zip(probabilities, shares, strict=True)
+        ]
+        found = Agreement.measure(probabilities, truth).class_calibration_error
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@cases
+@settings(deadline=None, max_examples=20)
+def test_the_foreground_is_one_class(n: int, seed: int) -> None:
+    probabilities, truth = example(n, seed)
+    agreement = Agreement.measure(probabilities, truth)
+    expected = f1_score(truth > 0, probabilities.argmax(0) > 0)
+    assert agreement.foreground_f1 == pytest.approx(expected)
+    if n == 2:
+        assert agreement.foreground_f1 == agreement.dice[1]
+
+
+def test_stored_as_uint8_they_are_steps_of_255() -> None:
+    rng = np.random.default_rng(3)
+    stored = rng.multinomial(255, (0.9, 0.098, 0.002), size=400).T.astype(np.uint8)
+    truth, soft = rng.integers(0, 3, 400), stored[:, ::-1]
+    values = stored / 255
+    for of_uint8, of_floats in ((truth, truth), (soft, soft / 255)):
+        found = Agreement.measure(stored, of_uint8)
+        expected = Agreement.measure(values, of_floats)
+        np.testing.assert_array_equal(found.confusion, expected.confusion)
+        np.testing.assert_allclose(found.class_calibration, expected.class_calibration)
+        np.testing.assert_allclose(found.soft_dice, expected.soft_dice)
+    assert (values.min(axis=0) == 0).any()
+    at_least_half_a_step = np.maximum(values, 1 / 510)[truth, np.arange(400)]
+    surprise = -np.log(at_least_half_a_step).mean()
+    assert Agreement.measure(stored, truth).cross_entropy == pytest.approx(surprise)
+
+
+def test_a_probability_on_the_edge_of_a_bin_is_below_it() -> None:
+    codes = np.arange(256)
+    stored = np.stack([codes, 255 - codes]).astype(np.uint8)
+    expected = np.bincount(np.maximum(-(-codes * N_BINS // 255) - 1, 0))
+    for probabilities in (stored, stored / 255, (stored / 255).astype(np.float32)):
+        found = Agreement.measure(probabilities, codes % 2).class_calibration[0, :, 0]
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.bool_, np.uint8])
+def test_voxels_of_which_nothing_is_known_are_left_out(dtype: type) -> None:
+    scale = 255 if dtype == np.uint8 else 1
+    truth = (np.eye(3)[:, [0, 1, 2, 1, 0, 2]] * scale).astype(dtype)
+    probabilities = (np.eye(3)[:, [0, 1, 1, 1, 2, 2]] * scale).astype(dtype)
+    known = np.array([True, False, True, True, False, True])
+    expected = Agreement.measure(probabilities[:, known], truth[:, known])
+    truth[:, 1] = probabilities[:, 4] = 0
+    found = Agreement.measure(probabilities, truth)
+    assert found.n_voxels == 4
+    for name in ("confusion", "shared", "claimed", "calibration", "class_calibration"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert found.surprise == expected.surprise
 
 
 def test_a_forecast_that_keeps_its_word_is_calibrated() -> None:
@@ -125,3 +194,8 @@ def test_a_class_that_is_nowhere_does_not_count() -> None:
 def test_a_truth_that_does_not_fit_is_refused(truth: np.ndarray, names: str) -> None:
     with pytest.raises(UsageError, match=names):
         Agreement.measure(np.full((2, 4), 0.5), truth)
+
+
+def test_other_integers_are_no_probabilities() -> None:
+    with pytest.raises(UsageError, match="int16"):
+        Agreement.measure(np.zeros((2, 4), np.int16), np.zeros(4, int))

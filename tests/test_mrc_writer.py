@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otzi import mrc_writer
 from otzi.box import Box, tile
 from otzi.errors import CannotCreate, OutOfSpace, VerificationError
 from otzi.mrc import read_header, read_window
@@ -140,7 +140,7 @@ def test_places_that_cannot_be_are_named(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(CannotCreate, match="is a folder"):
         _write(tmp_path, volume, _image(volume), force=True)
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(mrc_writer.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(OutOfSpace, match=r"1000 bytes free .* a.mrc needs 1056"):
         _write(tmp_path / "a.mrc", volume, _image(volume))
     assert not list(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,15 +104,27 @@ def test_shards_stay_open_up_to_a_limit(tomo: Tomogram, monkeypatch: pytest.Monk
     path = array.path.joinpath("c", "0", "0", "0")
     n_chunks = int(np.prod(array.grid.chunks_per_shard))
     n_bytes = path.stat().st_size
-    first = shards.get(path, n_bytes, n_chunks)
-    assert shards.get(path, n_bytes, n_chunks) is first
+    first = shards.get(path, 0, n_bytes, n_chunks)
+    assert shards.get(path, 0, n_bytes, n_chunks) is first
+    assert shards.get(path, 1, n_bytes, n_chunks) is not first
     links = [path.with_name(f"link{i}") for i in range(20)]
     for link in links:
         link.hardlink_to(path)
-        shards.get(link, n_bytes, n_chunks)
+        shards.get(link, 0, n_bytes, n_chunks)
         link.unlink()
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 9
     assert first.read([0])[0] is not None  # whoever holds it can go on
+
+
+def test_what_is_made_anew_at_the_same_place_is_read_anew(tmp_path: Path) -> None:
+    for value in (1, 2):
+        tomo = create_collection(tmp_path / "c").add("ts_001")
+        with tomo.write(
+            "raw", dtype="f2", shape=SHAPE, spacing_angstrom=(1.0,) * 3, recipe={}
+        ) as writer:
+            writer[tuple(slice(n) for n in SHAPE)] = np.full(SHAPE, value, np.float16)
+        assert (tomo.array("raw")[...] == value).all()
+        shutil.rmtree(tmp_path / "c")
 
 
 def test_a_chunk_is_decoded_once_while_it_is_kept(

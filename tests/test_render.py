@@ -169,6 +169,20 @@ def test_a_misspelt_key_of_the_scene_is_named(ramped: Tomogram, otzi: Otzi, tmp_
     assert "unknown key 'camera.azimut'; did you mean azimuth?" in run.err
 
 
+def test_a_gpu_that_is_not_used_is_told_of(
+    ramped: Tomogram, otzi: Otzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("render", ramped.collection.path, "ts_001", "-o", tmp_path / "a.png", "--size", "4x3")
+    for there, device, is_told in [
+        (tmp_path / "none", "auto", False),
+        (tmp_path, "cpu", False),
+        (tmp_path, "auto", True),
+    ]:
+        monkeypatch.setattr(render_verb, "_NVIDIA_GPUS", there)
+        run = otzi(*words, "--device", device)
+        assert (run.code, "drawing on the CPU" in run.err) == (0, is_told)
+
+
 def test_slow_lifts_the_limit(
     ramped: Tomogram, otzi: Otzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,11 @@ def test_ramps_need_probabilities(tomo: Tomogram) -> None:
         estimate_ramps(tomo, "net")
 
 
+def test_the_verb_finds_nothing(tomo: Tomogram, otzi: Otzi) -> None:
+    run = otzi("ramps", tomo.collection.path, "--probs", "net")
+    assert (run.code, "no tomogram of" in run.err, "otzi segment" in run.err) == (2, True, True)
+
+
 def test_the_verb_prints_the_curve(tomo: Tomogram, otzi: Otzi) -> None:
     _segment(tomo, np.random.default_rng(1).integers(0, 255, (3, *SHAPE)).astype(np.uint8))
     run = otzi("ramps", tomo.collection.path, "--probs", "net")

@@ -20,7 +20,7 @@ from labelled import shells
 from otzi.errors import MemoryBudgetError, ModelError, UsageError
 from otzi.events import Advanced, Event, Noted, Warned
 from otzi.memory import resident_memory_bytes
-from otzi.store.publish import read_group
+from otzi.store.groups import read_group
 from otzi.tiles.infer import TorchModel
 from otzi.tiles.plan import TilePlan
 from otzi.tiles.unet import UNet, UNetConfig
@@ -380,6 +380,22 @@ def test_the_verb(add_tomogram: Callable[..., Tomogram], folder: Path, otzi: Otz
     again = otzi(*words, "--workers", 2)
     assert again.code == 0
     assert "ts_001 has this probs/net already" in again.err
+
+
+def test_a_damaged_tomogram_does_not_stop_the_others(
+    add_tomogram: Callable[..., Tomogram], folder: Path, otzi: Otzi
+) -> None:
+    for name in ("ts_001", "ts_002", "ts_003"):
+        tomo = add_tomogram(shells((10, 20, 20))[0], name)
+    shard = tomo.collection["ts_002"].path("raw") / "0" / "c" / "0" / "0" / "0"
+    shard.unlink()
+    words = ("segment", tomo.collection.path, "--model", folder, "--name", "net", "--tile", 16)
+    run = otzi(*words, "--overlap", 4, "--device", "cpu", "--json")
+    assert (run.code, "ts_002 is left out" in run.err, "is missing" in run.err) == (5, True, True)
+    results = json.loads(run.out)
+    assert [result["made"] for result in results.values()] == [True, False, True]
+    assert str(shard) in results["ts_002"]["error"]
+    assert [tomo.collection[name].has("probs/net") for name in results] == [True, False, True]
 
 
 def test_wrong_words(tomo: Tomogram, tmp_path: Path, folder: Path, otzi: Otzi) -> None:

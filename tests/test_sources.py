@@ -15,7 +15,7 @@ from mrc_files import mrc_bytes
 from otzi.box import Box
 from otzi.errors import Locked, NotAnMRC, SourceError, TruncatedMRC, UnsupportedMRC
 from otzi.mrc import read_window
-from otzi.store.publish import lock_file, locked
+from otzi.store.locks import lock_file, locked
 from otzi_pipelines.ingest.sources import Reading, read_sources, unpacked
 
 DATA = Path(__file__).parent / "data" / "mrc"

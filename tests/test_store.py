@@ -86,6 +86,15 @@ def test_a_shard_is_a_file_even_when_all_zeros(tmp_path: Path) -> None:
     assert len([p for p in tmp_path.glob("a/c/**/*") if p.is_file()]) == 2
 
 
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_negative_zero_keeps_its_sign(tmp_path: Path, encoding: str) -> None:
+    values = np.zeros((8, 4, 4), np.float32)
+    values[5, 2, 1] = -0.0
+    _write(tmp_path / "a", values, LevelGrid((8, 4, 4), (4, 4, 4), (8, 4, 4)), encoding, 0)
+    read = np.asarray(zarr.open_array(tmp_path / "a", mode="r")[...])
+    np.testing.assert_array_equal(np.signbit(read), np.signbit(values))
+
+
 def test_an_unwritten_chunk_is_told(tmp_path: Path) -> None:
     grid = LevelGrid((8, 8, 8), (4, 4, 4), (8, 8, 8))
     writer = ArrayWriter(tmp_path, grid, np.dtype("u1"), Encoding("plain"))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import h5py
 import mrcfile
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
 from otzi.box import Box
@@ -86,13 +88,22 @@ def test_strokes_are_added_over_those_there_are(tomo: Tomogram, tmp_path: Path) 
     assert read_strokes(tomo.path("strokes") / "strokes.json").strokes == (FIRST, SECOND)
 
 
-@pytest.mark.parametrize("kind", ["mrc", "zarr"])
+@pytest.mark.parametrize("kind", ["mrc", "zarr", "tiff", "ilastik"])
 def test_label_volumes_are_strokes_too(tomo: Tomogram, tmp_path: Path, kind: str) -> None:
     labels = np.random.default_rng(1).choice(4, SHAPE, p=(0.94, 0.02, 0.02, 0.02)).astype(np.int16)
     path = tmp_path / "labels"
     if kind == "mrc":
         with mrcfile.new(path) as file:
             file.set_data(labels)
+    elif kind == "tiff":
+        tifffile.imwrite(path, labels.astype(np.uint16), compression="zlib")
+    elif kind == "ilastik":
+        with h5py.File(path, "w") as project:
+            project["PixelClassification/LabelNames"] = [b"background", b"membrane", b"lumen"]
+            block = project.create_dataset(
+                "PixelClassification/LabelSets/labels000/block0000", data=labels[..., None]
+            )
+            block.attrs["blockSlice"] = f"[0:{SHAPE[0]},0:{SHAPE[1]},0:{SHAPE[2]},0:1]"
     else:
         zarr.create_array(path, data=labels)
     assert import_strokes(tomo, path)
@@ -102,6 +113,18 @@ def test_label_volumes_are_strokes_too(tomo: Tomogram, tmp_path: Path, kind: str
     assert import_strokes(tomo, file_of(tmp_path, FIRST), append=True)
     drawn = expected(tomo, FIRST)
     np.testing.assert_array_equal(stored(tomo), np.where(drawn > 0, drawn, labels))
+
+
+def test_a_table_of_napari_is_kept_as_json(tomo: Tomogram, tmp_path: Path) -> None:
+    path = tmp_path / "membrane.csv"
+    rows = [f"0,path,{j},{','.join(map(str, point))}" for j, point in enumerate(FIRST.points)]
+    path.write_text("\n".join(["index,shape-type,vertex-index,axis-0,axis-1,axis-2", *rows]))
+    assert import_strokes(tomo, path)
+    np.testing.assert_array_equal(stored(tomo), expected(tomo, FIRST))
+    assert read_strokes(tomo.path("strokes") / "strokes.json").strokes == (FIRST,)
+    same = Strokes("ts_001", tomo.classes.names, (FIRST,))
+    write_strokes(tmp_path / "same.json", same)
+    assert not import_strokes(tomo, tmp_path / "same.json")
 
 
 def test_strokes_that_do_not_belong_change_nothing(tomo: Tomogram, tmp_path: Path) -> None:

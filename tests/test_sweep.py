@@ -140,6 +140,16 @@ def test_a_damaged_pointer_costs_no_generation(
     assert (tomo.folder / "raw" / "1" / "manifest.json").is_file()
 
 
+def test_what_kills_left_beside_the_staging_folder_goes(tomo: Tomogram) -> None:
+    staging = tomo.collection.path / ".staging"
+    names = [f"tomograms.ts_009.raw{end}" for end in (".journal", ".journal.7-8.partial", ".lock")]
+    for name in names:
+        (staging / name).write_text("")
+    assert [work.target for work in staged_work(tomo.collection.path)] == [("ts_009", "raw")]
+    assert set(_what(sweep(tomo.collection.path), staging)) == set(names)
+    assert not list(staging.iterdir())
+
+
 def test_half_files_go_when_they_are_old(tomo: Tomogram) -> None:
     path = tomo.collection.path
     old = tomo.folder / "zarr.json.partial"

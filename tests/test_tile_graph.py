@@ -21,7 +21,7 @@ from references import blended, blended_uint8
 if TYPE_CHECKING:
     from otzi.box import Box
 
-NORMALISATION = Normalisation(mean=3.0, standard_deviation=2.0, low=-4.0, high=9.0)
+NORMALISATION = Normalisation(offset=3.0, scale=2.0, low=-4.0, high=9.0)
 
 # Whole tiles, a remainder, thin, smaller than a tile, odd, one voxel; tile and overlap of each.
 CASES = [

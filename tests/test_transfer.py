@@ -41,6 +41,14 @@ def test_what_is_open_is_filled_in_from_the_collection(tomo: Tomogram) -> None:
     assert complete_scene(scene, tomo, "net") == scene
 
 
+def test_a_foreground_of_all_classes_has_its_colour(tomo: Tomogram) -> None:
+    merged = tomo.classes.merged
+    add_probs(tomo, "two", np.ones((1, 6, 7, 8), np.uint8), merged.names)
+    estimate_ramps(tomo, "two")
+    (look,) = complete_scene(Scene(), tomo, "two").classes
+    assert (look.name, look.color) == ("foreground", merged[1].color)
+
+
 def test_what_is_given_stays(tomo: Tomogram) -> None:
     given = ClassLook("lumen", low=0.5, high=0.75, extinction=3.0, color="#010203")
     assert complete_scene(Scene(classes=(given,)), tomo, "net").classes == (given,)

@@ -98,6 +98,14 @@ def test_classes_are_in_the_order_of_the_table(tomo: Tomogram) -> None:
     np.testing.assert_array_equal(tomo.array("view")[1:], codes)
 
 
+def test_a_foreground_of_all_classes_is_a_class(tomo: Tomogram) -> None:
+    codes = np.rint(_codes()[:2] * 255).astype(np.uint8)
+    _segment(tomo, codes, tomo.classes.merged.names)
+    build_view(tomo, "net")
+    assert tomo.image("view").channels == ("density", "background", "foreground")
+    np.testing.assert_array_equal(tomo.array("view")[1:], codes)
+
+
 def test_all_channels_lie_in_one_chunk_and_the_overview_is_one(tomo: Tomogram) -> None:
     _segment(tomo, _codes())
     build_view(tomo, "net")

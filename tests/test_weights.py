@@ -94,10 +94,10 @@ def test_nothing_there_is_not_found(tmp_path: Path) -> None:
         load_model(tmp_path / "nothing")
 
 
-def test_a_lightning_checkpoint_comes_later(tmp_path: Path) -> None:
+def test_a_checkpoint_has_no_card(tmp_path: Path) -> None:
     (tmp_path / "four_classes_model.ckpt").write_bytes(b"\x80\x02")
-    with pytest.raises(ModelError, match=r"Lightning checkpoint.*later"):
-        load_model(tmp_path / "four_classes_model.ckpt")
+    with pytest.raises(ModelError, match="otzi model import"):
+        load_card(tmp_path / "four_classes_model.ckpt")
 
 
 @pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from otzi.errors import disk_errors
+from otzi.files import writing_whole
 
 __all__ = ["TOMOGRAM", "strokes_file", "unpack_tomogram"]
 
@@ -35,10 +36,9 @@ def unpack_tomogram(folder: Path) -> Path:
         if path.exists():
             return path
         folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        with gzip.open(_folder() / f"{path.name}.gz") as packed, partial.open("wb") as plain:
+        with gzip.open(_folder() / f"{path.name}.gz") as packed, writing_whole(path) as plain:
             shutil.copyfileobj(packed, plain)
-        return partial.replace(path)
+    return path
 
 
 def _folder() -> Path:

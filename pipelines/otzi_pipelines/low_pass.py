@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from otzi.box import Box, tile
 from otzi.compiled import compiled
-from otzi.events import Listener, ignore, step
-from otzi.memory import usable_cores
+from otzi.events import Listener, ignore
+from otzi.parallel import in_threads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,12 +34,10 @@ class LowPass:
 
     def __init__(self, tomo: Tomogram) -> None:
         self.shape: Zyx = tomo.shape
-        attributes = tomo.attributes("raw")
-        percentiles = attributes["statistics"]["percentiles"]
+        percentiles = tomo.attributes("raw")["statistics"]["percentiles"]
         self.low, self.middle, self.high = (percentiles[p] for p in ("0.1", "50", "99.9"))
         self._array = tomo.array("raw")
-        quantisation = attributes.get("quantisation") or {"scale": 1, "offset": 0}
-        self._scale, self._offset = (np.float32(quantisation[key]) for key in ("scale", "offset"))
+        self._scale, self._offset = map(np.float32, tomo.quantisation)
 
     def __call__(self, box: Box) -> NDArray[np.float32]:
         """Give the low-passed density of a box inside the volume."""
@@ -65,7 +62,6 @@ class LowPass:
         """
         if not self.low < self.high:
             return self.low, self.high
-
         width = np.float32((self.high - self.low) / _BINS)
 
         def count(box: Box) -> NDArray[np.int64]:
@@ -75,13 +71,8 @@ class LowPass:
 
         boxes = list(tile(self.shape, (_BLOCK_VOXELS,) * 3))
         counts = np.zeros(_BINS, np.int64)
-        with (
-            step(listen, "density window", len(boxes), "blocks") as work,
-            ThreadPoolExecutor(usable_cores()) as pool,
-        ):
-            for found in pool.map(count, boxes):
-                counts += found
-                work.advance()
+        for found in in_threads(count, boxes, "density window", "blocks", listen):
+            counts += found
         below = np.concatenate([[0], np.cumsum(counts)]) / counts.sum() * 100
         edges = np.linspace(self.low, self.high, _BINS + 1)
         low, high = np.interp(PERCENTILES, below, edges)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 import zarr
 
-from otzi.arguments import CollectionArgument
+from otzi.arguments import CollectionArgument, chosen_tomograms
 from otzi.box import Box, tile
 from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
-from otzi.errors import ConfigurationError
-from otzi.events import Listener, ignore, step
-from otzi.memory import usable_cores
+from otzi.errors import ConfigurationError, NotFoundError
+from otzi.events import Listener, ignore
+from otzi.parallel import in_threads
 from otzi.ramps import SliceThresholds, slice_histograms
 from otzi.store.location import zarr_store
 
@@ -76,13 +75,8 @@ def _histograms(array: LevelArray, listen: Listener) -> NDArray[np.int64]:
             codes = np.rint(codes.astype(np.float32) * (n_bins - 1)).astype(np.uint16)
         return box, [slice_histograms(one, n_bins) for one in codes]
 
-    with (
-        step(listen, "thresholds", len(boxes), "blocks") as work,
-        ThreadPoolExecutor(usable_cores()) as pool,
-    ):
-        for box, found in pool.map(count, boxes):
-            counts[:, box.start[0] : box.stop[0]] += np.stack(found)
-            work.advance()
+    for box, found in in_threads(count, boxes, "thresholds", "blocks", listen):
+        counts[:, box.start[0] : box.stop[0]] += np.stack(found)
     return counts
 
 
@@ -114,16 +108,21 @@ def command(
     console: Console,
     collection: CollectionArgument,
     tomograms: Annotated[
-        list[str] | None, typer.Argument(metavar="[TOMO]...", help="Tomograms; all that have it.")
+        list[str] | None, typer.Argument(metavar="TOMO", help="Tomograms; all that have it.")
     ] = None,
     *,
     probs: Annotated[str, typer.Option(help="Name of the probabilities.")],
 ) -> None:
     """Estimate the left limit of every class: mean over slices of the isodata threshold."""
     col = open_collection(collection, mode="r+")
-    chosen = [col[name] for name in tomograms or col.ids]
+    chosen = chosen_tomograms(col, tomograms)
     if not tomograms:
         chosen = [tomo for tomo in chosen if tomo.has(f"probs/{probs}")]
+        if not chosen:
+            raise NotFoundError(
+                f"no tomogram of {col.path} has probs/{probs}: make it with `otzi segment "
+                f"{col.path} --model DIR --name {probs}`"
+            )
     for tomo in chosen:
         if not estimate_ramps(tomo, probs, console):
             console.say(f"{tomo.id}: ramps/{probs} is done already")

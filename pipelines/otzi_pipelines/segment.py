@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from otzi.arguments import CollectionArgument
+from otzi.arguments import CollectionArgument, TomogramsArgument, chosen_tomograms
 from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
-from otzi.errors import MemoryBudgetError, ModelError
+from otzi.errors import MemoryBudgetError, ModelError, VerificationError
 from otzi.events import Listener, Noted, Warned, ignore
 from otzi.memory import (
     format_bytes,
@@ -22,7 +22,7 @@ from otzi.memory import (
     usable_cores,
 )
 from otzi.tiles.blend import ProbabilityType
-from otzi.tiles.density import NormalisedDensity
+from otzi.tiles.density import NormalisedDensity, slab_bytes
 from otzi.tiles.graph import store_tiles, window
 from otzi.tiles.plan import TilePlan
 from otzi.tiles.weights import Device, load_model
@@ -35,10 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "segment"]
 
+_SOME_LEFT_OUT = 5
 _MOST_GPU_WORKERS = 4
 # Measured: libraries and kernels that come with the first tile, and chunks that wait for a shard.
 _ONCE_BYTES = 100 * 10**6
 _BYTES_PER_STEP = np.dtype(np.uint16).itemsize
+_MOST_CACHE_BYTES = 512 * 10**6
 
 
 def segment(
@@ -100,9 +102,13 @@ def segment(
         return False
     _warn_of_other_spacing(tomo, model, listen)
     plan = TilePlan(tomo.shape, tile, overlap)
+    cache_bytes = min(_MOST_CACHE_BYTES, slab_bytes(tomo.array("raw"), plan))
     if memory_bytes is not None:
         give_back_freed_memory()
         workers = _workers_that_fit(plan, model, workers, memory_bytes)
+        # Without it chunks are decoded more often, no more.
+        left_bytes = memory_bytes - _needed_bytes(plan, model, workers)
+        cache_bytes = max(0, min(cache_bytes, left_bytes))
     with tomo.write(
         product,
         dtype=dtype,
@@ -120,7 +126,7 @@ def segment(
             return writer.is_done((slice(None), *cell.slices))
 
         store_tiles(
-            NormalisedDensity(tomo),
+            NormalisedDensity(tomo, cache_bytes, model.normalisation),
             tomo.shape,
             model,
             writer,
@@ -141,9 +147,9 @@ def segment(
 
 def _classes(tomo: Tomogram, model: TorchModel) -> ClassTable:
     """Give the collection's class table, or its two-class one, whichever the model has."""
-    for table in (tomo.classes, tomo.classes.merged):
-        if model.classes == table.names:
-            return table
+    table = tomo.classes.having(model.classes)
+    if table and table.names == model.classes:
+        return table
     raise ModelError(
         f"the model knows {', '.join(model.classes)}, the collection has "
         f"{', '.join(tomo.classes.names)}: train one on labels of this collection"
@@ -151,11 +157,12 @@ def _classes(tomo: Tomogram, model: TorchModel) -> ClassTable:
 
 
 def _warn_of_other_spacing(tomo: Tomogram, model: TorchModel, listen: Listener) -> None:
-    if not np.allclose(tomo.spacing_angstrom, model.card.spacing_angstrom, rtol=0.1):
+    trained = model.card.spacing_angstrom
+    if trained and not np.allclose(tomo.spacing_angstrom, trained, rtol=0.1):
         listen(
             Warned(
                 f"voxels of {tomo.id} are {tomo.spacing_angstrom} Å, the model was trained at "
-                f"{model.card.spacing_angstrom} Å: a network knows one scale"
+                f"{trained} Å: a network knows one scale"
             )
         )
 
@@ -188,9 +195,7 @@ def _tile_shape(plan: TilePlan) -> Zyx:
 def command(
     console: Console,
     collection: CollectionArgument,
-    tomograms: Annotated[
-        list[str] | None, typer.Argument(metavar="TOMO", help="All of them if left out.")
-    ] = None,
+    tomograms: TomogramsArgument = None,
     *,
     model: Annotated[Path, typer.Option(help="A model folder.", metavar="DIR|FILE")],
     name: Annotated[str, typer.Option(help="Of the probabilities.")],
@@ -200,29 +205,33 @@ def command(
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
     workers: Annotated[int | None, typer.Option(help="Tiles at the same time.", min=1)] = None,
     dtype: Annotated[ProbabilityType, typer.Option(help="As stored.")] = "uint8",
-) -> None:
-    """Segment tomograms with a network, into class probabilities that sum to 1."""
+) -> int:
+    """Segment tomograms with a network; a damaged one is left out, the others go on."""
     memory_bytes = None if memory is None else parse_bytes(memory)
     cores = usable_cores()
     network = load_model(model, device=device, threads=max(1, cores // (workers or cores)))
     if workers is None:
         # On a processor a tile for each core; a GPU takes one at a time, the others are read.
         workers = cores if network.device.type == "cpu" else min(cores, _MOST_GPU_WORKERS)
-    opened = open_collection(collection, mode="r+")
-    chosen = [opened[id_] for id_ in tomograms or opened.ids]
-    results: dict[str, Any] = {}
-    for tomo in chosen:
-        made = segment(
-            tomo,
-            network,
-            name=name,
-            tile=tile,
-            overlap=overlap,
-            dtype=dtype,
-            workers=workers,
-            memory_bytes=memory_bytes,
-            listen=console,
-        )
-        results[tomo.id] = {"made": made, "path": str(tomo.path(f"probs/{name}"))}
-    lines = [f"{id_}: {result['path']}" for id_, result in results.items()]
+    results: dict[str, dict[str, Any]] = {}
+    for tomo in chosen_tomograms(open_collection(collection, mode="r+"), tomograms):
+        try:
+            made = segment(
+                tomo,
+                network,
+                name=name,
+                tile=tile,
+                overlap=overlap,
+                dtype=dtype,
+                workers=workers,
+                memory_bytes=memory_bytes,
+                listen=console,
+            )
+        except VerificationError as error:
+            console.warn(f"{tomo.id} is left out: {error}")
+            results[tomo.id] = {"made": False, "error": str(error)}
+        else:
+            results[tomo.id] = {"made": made, "path": str(tomo.path(f"probs/{name}"))}
+    lines = [f"{id_}: {result.get('path', 'left out')}" for id_, result in results.items()]
     console.result(results, "\n".join(lines))
+    return _SOME_LEFT_OUT if any("error" in result for result in results.values()) else 0

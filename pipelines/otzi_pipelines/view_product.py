@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 import zarr
 
-from otzi.arguments import CollectionArgument
+from otzi.arguments import (
+    CollectionArgument,
+    ProbsOption,
+    TomogramsArgument,
+    chosen_tomograms,
+    only_probs,
+)
 from otzi.box import Box, tile
+from otzi.classes import DENSITY_CHANNEL
 from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
-from otzi.errors import ConfigurationError, UsageError, VerificationError
-from otzi.events import Listener, ignore, step
-from otzi.memory import usable_cores
-from otzi.store.publish import write_group
+from otzi.errors import ConfigurationError, VerificationError
+from otzi.events import Listener, ignore
+from otzi.parallel import in_threads
+from otzi.store.groups import write_group
 from otzi.viewable import viewing_problems
 from otzi_pipelines.low_pass import PERCENTILES, LowPass
 
@@ -28,14 +33,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from otzi.classes import SegmentClass
     from otzi.store.product import ProductWriter
     from otzi.store.reader import LevelArray
     from otzi.tomogram import Tomogram
 
-__all__ = ["DENSITY_CHANNEL", "OVERVIEW_LONGEST_VOXELS", "build_view", "command", "overview_level"]
-
-DENSITY_CHANNEL = "density"
-"""Label of the first channel; the classes follow in the order of the class table."""
+__all__ = ["OVERVIEW_LONGEST_VOXELS", "build_view", "command", "overview_level"]
 
 OVERVIEW_LONGEST_VOXELS = 192
 """Fine enough for a 3-D panel of a screen, and 4 channels of a cube of it are 28 MB."""
@@ -49,7 +52,8 @@ def build_view(tomo: Tomogram, probs: str | None = None, listen: Listener = igno
     """Publish ``view``; tell whether there was work to do.
 
     uint8 ``(c, z, y, x)``: the density, low-passed by the mean over 3³ voxels, inverted, so that
-    matter is bright, and stretched over its percentiles; then the probabilities of all classes.
+    matter is bright, and stretched over its percentiles; then the probabilities of all classes,
+    in the order of the class table.
     All channels of a voxel lie in one chunk. The group ``overview`` within it holds one level of
     the pyramid in a single chunk, for 3-D: opacity is composited exactly only within a chunk.
 
@@ -84,7 +88,7 @@ def build_view(tomo: Tomogram, probs: str | None = None, listen: Listener = igno
     }
     if tomo.is_made("view", recipe, parents):
         return False
-    source = _Source(tomo, LowPass(tomo), _Probabilities.of(tomo, probs) if probs else None)
+    source = _Source(LowPass(tomo), _Probabilities.of(tomo, probs) if probs else None)
     window = source.density.window(listen)
     scale = -(window[1] - window[0]) / 255
     with tomo.write(
@@ -93,7 +97,7 @@ def build_view(tomo: Tomogram, probs: str | None = None, listen: Listener = igno
         recipe=recipe,
         parents=parents,
         channels=source.channels,
-        colors=("#ffffff", *(c.color for c in tomo.classes))[: len(source.channels)],
+        colors=("#ffffff", *(c.color for c in source.classes)),
         chunk_voxels=_CHUNK_VOXELS,
         channels_per_chunk=len(source.channels),
     ) as writer:
@@ -122,6 +126,7 @@ class _Probabilities:
     """The probabilities, channels in the order of the class table."""
 
     array: LevelArray
+    classes: tuple[SegmentClass, ...]
     order: list[int]
     """Channel of each class."""
 
@@ -134,12 +139,13 @@ class _Probabilities:
                 f"{product} of {tomo.id} is {array.shape[-3:]}, raw is {tomo.shape}: segment it "
                 "again"
             )
-        if sorted(channels) != sorted(tomo.classes.names):
+        classes = tomo.classes.having(channels)
+        if classes is None:
             raise ConfigurationError(
                 f"{product} of {tomo.id} has the classes {', '.join(channels) or 'none'}, the "
                 f"collection has {', '.join(tomo.classes.names)}: segment it again"
             )
-        return cls(array, [channels.index(name) for name in tomo.classes.names])
+        return cls(array, classes.classes, [channels.index(name) for name in classes.names])
 
     def __call__(self, box: Box) -> NDArray[np.uint8]:
         values: NDArray[Any] = self.array[(slice(None), *box.slices)][self.order]
@@ -150,18 +156,16 @@ class _Probabilities:
 
 @dataclass(frozen=True)
 class _Source:
-    tomo: Tomogram
     density: LowPass
     probabilities: _Probabilities | None
 
     @property
+    def classes(self) -> tuple[SegmentClass, ...]:
+        return self.probabilities.classes if self.probabilities else ()
+
+    @property
     def channels(self) -> tuple[str, ...]:
-        classes = self.tomo.classes.names if self.probabilities else ()
-        if DENSITY_CHANNEL in classes:
-            raise ConfigurationError(
-                f"class {DENSITY_CHANNEL!r}: the viewer's first channel has that name, rename it"
-            )
-        return (DENSITY_CHANNEL, *classes)
+        return (DENSITY_CHANNEL, *(c.name for c in self.classes))
 
 
 def _write_blocks(
@@ -183,12 +187,8 @@ def _write_blocks(
             block[1:] = source.probabilities(box)
         writer[region] = block
 
-    with (
-        step(listen, "view", len(boxes), "blocks") as work,
-        ThreadPoolExecutor(usable_cores()) as pool,
-    ):
-        for _ in pool.map(write, boxes):
-            work.advance()
+    for _ in in_threads(write, boxes, "view", "blocks", listen):
+        pass
 
 
 def _write_overview(writer: ProductWriter, level: int) -> None:
@@ -219,30 +219,19 @@ def _check_viewable(writer: ProductWriter) -> None:
             raise VerificationError(f"{path.parent} could not be shown: {'; '.join(problems)}")
 
 
-def _only_probs(tomo: Tomogram) -> str | None:
-    names = [name.partition("/")[2] for name in tomo.products if name.startswith("probs/")]
-    if len(names) > 1:
-        raise UsageError(f"{tomo.id} has several probabilities: choose --probs {'|'.join(names)}")
-    return names[0] if names else None
-
-
 @verb
 def command(
     console: Console,
     collection: CollectionArgument,
-    tomograms: Annotated[
-        list[str] | None, typer.Argument(metavar="[TOMO]...", help="Tomograms; all if left out.")
-    ] = None,
+    tomograms: TomogramsArgument = None,
     *,
-    probs: Annotated[
-        str | None, typer.Option(help="Name of the probabilities, where there are several.")
-    ] = None,
+    probs: ProbsOption = None,
 ) -> None:
     """Prepare tomograms for the viewer: density and probabilities as uint8, with a 3-D overview."""
     col = open_collection(collection, mode="r+")
     made = {}
-    for tomo in [col[name] for name in tomograms or col.ids]:
-        if not build_view(tomo, probs or _only_probs(tomo), console):
+    for tomo in chosen_tomograms(col, tomograms):
+        if not build_view(tomo, probs or only_probs(tomo), console):
             console.say(f"{tomo.id}: view is done already")
         made[tomo.id] = str(tomo.path("view"))
     console.result(made, "\n".join(made.values()))

@@ -1,12 +1,27 @@
-"""Arguments that many verbs take."""
+"""Arguments that many verbs take, and what they mean where they are left out."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-__all__ = ["CollectionArgument", "TomogramArgument"]
+from otzi.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otzi.collection import Collection
+    from otzi.tomogram import Tomogram
+
+__all__ = [
+    "CollectionArgument",
+    "ProbsOption",
+    "TomogramArgument",
+    "TomogramsArgument",
+    "chosen_tomograms",
+    "only_probs",
+]
 
 CollectionArgument = Annotated[
     str,
@@ -16,3 +31,37 @@ CollectionArgument = Annotated[
 ]
 """As typed: a path would lose a slash of ``s3://``."""
 TomogramArgument = Annotated[str, typer.Argument(metavar="TOMO", help="The tomogram's id.")]
+TomogramsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="TOMO", help="Tomograms; all if left out.")
+]
+ProbsOption = Annotated[
+    str | None, typer.Option(help="Name of the probabilities, where there are several.")
+]
+
+
+def chosen_tomograms(collection: Collection, ids: Sequence[str] | None) -> list[Tomogram]:
+    """Give the tomograms with these ids; all if there are no ids.
+
+    Raises
+    ------
+    NotFoundError
+        If one is not there, or the collection has none at all.
+    """
+    if not (chosen := ids or collection.ids):
+        path = collection.path
+        raise NotFoundError(f"{path} has no tomograms: run `otzi ingest {path} FILE.mrc`")
+    return [collection[id_] for id_ in chosen]
+
+
+def only_probs(tomo: Tomogram) -> str | None:
+    """Give the name of a tomogram's probabilities; None where there are none.
+
+    Raises
+    ------
+    UsageError
+        If there are several; the message lists them.
+    """
+    names = [name.partition("/")[2] for name in tomo.products if name.startswith("probs/")]
+    if len(names) > 1:
+        raise UsageError(f"{tomo.id} has several probabilities: choose --probs {'|'.join(names)}")
+    return names[0] if names else None

@@ -11,12 +11,22 @@ from otzi.errors import NotFoundError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["DEFAULT_CLASSES", "FOREGROUND", "ClassTable", "SegmentClass"]
+__all__ = [
+    "DEFAULT_CLASSES",
+    "DENSITY_CHANNEL",
+    "ClassTable",
+    "SegmentClass",
+    "is_shader_name",
+    "rgb_of",
+]
 
-FOREGROUND = "foreground"
+_FOREGROUND = "foreground"
 """All classes but the background, where they are one."""
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+DENSITY_CHANNEL = "density"
+"""The channel beside those of the classes in ``view``: no class has this name."""
+
+_NAME = re.compile(r"(?!.*__)[a-z][a-z0-9_]{0,31}")
 _COLOR = re.compile(r"#[0-9a-f]{6}")
 
 # The colours of the published viewer for the classes it knows, and a palette for all others.
@@ -30,6 +40,17 @@ _KNOWN_COLORS = {
 _PALETTE = ("#e0a030", "#6fb04a", "#8a5fc0", "#d86a4a", "#45a5b5", "#b0b040", "#c060a0", "#708090")
 
 
+def is_shader_name(name: str) -> bool:
+    """Tell whether a name may become part of names in GLSL, which reserves those with ``__``."""
+    return bool(_NAME.fullmatch(name))
+
+
+def rgb_of(color: str) -> tuple[float, float, float]:
+    """Give red, green and blue in [0, 1], as written (sRGB), of ``#rrggbb``."""
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return red, green, blue
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentClass:
     """One class of voxels."""
@@ -40,10 +61,14 @@ class SegmentClass:
     """``#rrggbb``."""
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not is_shader_name(self.name):
             raise UsageError(
-                f"class name {self.name!r}: use 1 to 32 lower-case letters, digits or '_', "
+                f"class name {self.name!r}: use 1 to 32 lower-case letters, digits or single '_', "
                 "beginning with a letter"
+            )
+        if self.name == DENSITY_CHANNEL:
+            raise UsageError(
+                f"class name {self.name!r} is that of the tomogram's own channel: choose another"
             )
         if not _COLOR.fullmatch(self.color):
             raise UsageError(f"colour {self.color!r} of class {self.name!r}: write it as '#rrggbb'")
@@ -51,8 +76,7 @@ class SegmentClass:
     @property
     def rgb(self) -> tuple[float, float, float]:
         """Red, green and blue in [0, 1], as written (sRGB)."""
-        red, green, blue = (int(self.color[i : i + 2], 16) / 255 for i in (1, 3, 5))
-        return red, green, blue
+        return rgb_of(self.color)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +113,12 @@ class ClassTable:
     @property
     def merged(self) -> ClassTable:
         """The background, and all other classes as one, the foreground."""
-        return ClassTable((self.classes[0], SegmentClass(FOREGROUND, _PALETTE[0])))
+        return ClassTable((self.classes[0], SegmentClass(_FOREGROUND, _PALETTE[0])))
+
+    def having(self, names: Sequence[str]) -> ClassTable | None:
+        """Give this table or its `merged` one, whichever has these classes in any order."""
+        tables = (self, self.merged)
+        return next((t for t in tables if sorted(t.names) == sorted(names)), None)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -20,8 +20,8 @@ from otzi.errors import (
 from otzi.ledger.rebuild import rebuild, reconcile
 from otzi.ledger.sqlite import check_place
 from otzi.store.folders import is_tomogram, tomogram_ids
+from otzi.store.groups import read_group, write_group
 from otzi.store.location import as_location
-from otzi.store.publish import read_group, write_group
 from otzi.tomogram import Tomogram
 
 if TYPE_CHECKING:
@@ -58,9 +58,19 @@ class Collection:
 
     def add(self, id: str) -> Tomogram:  # noqa: A002
         """Give a tomogram to write ``raw`` to; it is in the collection once that is published."""
+        self.check_writable()
+        return Tomogram(self, checked_name(id, "tomogram"))
+
+    def check_writable(self) -> None:
+        """Make sure that it is open for writing.
+
+        Raises
+        ------
+        AccessDenied
+            If it is not.
+        """
         if not self.writable:
             raise AccessDenied(f"{self.path} is open for reading: open it with mode='r+'")
-        return Tomogram(self, checked_name(id, "tomogram"))
 
     def __getitem__(self, id: str) -> Tomogram:  # noqa: A002
         if id not in self:
@@ -130,7 +140,7 @@ def open_collection(path: str | Location, mode: Literal["r", "r+"] = "r") -> Col
         attributes = (read_group(path) or {}).get("otzi", {})
     if "format" not in attributes or "classes" not in attributes:
         raise NotACollection(f"{path} is no collection: `otzi ingest` makes one in a new folder")
-    if attributes["format"] > FORMAT:
+    if not isinstance(attributes["format"], int) or attributes["format"] > FORMAT:
         raise NotACollection(
             f"{path} has format {attributes['format']}, this otzi reads up to {FORMAT}: update otzi"
         )

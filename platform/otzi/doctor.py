@@ -8,7 +8,7 @@ import platform
 import shutil
 import sqlite3
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -48,14 +48,14 @@ class Check:
 
     def to_json(self) -> dict[str, str]:
         """Give the check as plain JSON."""
-        return {name: getattr(self, name) for name in ("what", "state", "found", "remedy")}
+        return asdict(self)
 
 
 def checks(collection: Path | None) -> Iterator[Check]:
     """Yield what this machine has; of the disk under `collection`, or where it would be made."""
     yield _python()
-    yield from map(_library, _LIBRARIES)
-    yield from (_extra(name, extra) for name, extra in _EXTRAS.items())
+    yield from (_library(name, "error", "otzi") for name in _LIBRARIES)
+    yield from (_library(name, "warning", f"'otzi[{extra}]'") for name, extra in _EXTRAS.items())
     yield Check("cores", "ok", str(usable_cores()))
     yield _memory()
     yield from _disk(collection or Path())
@@ -91,18 +91,11 @@ def _python() -> Check:
     return Check("Python", "ok", found)
 
 
-def _library(name: str) -> Check:
+def _library(name: str, where_missing: Literal["warning", "error"], package: str) -> Check:
     try:
         return Check(name, "ok", version(name))
     except PackageNotFoundError:
-        return Check(name, "error", "not installed", "pip install otzi")
-
-
-def _extra(name: str, extra: str) -> Check:
-    try:
-        return Check(name, "ok", version(name))
-    except PackageNotFoundError:
-        return Check(name, "warning", "not installed", f"pip install 'otzi[{extra}]'")
+        return Check(name, where_missing, "not installed", f"pip install {package}")
 
 
 def _memory() -> Check:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from otzi.arguments import CollectionArgument
+from otzi.arguments import CollectionArgument, TomogramsArgument
 from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
@@ -41,9 +41,7 @@ _MADE_BY = {
 def verify(
     console: Console,
     collection: CollectionArgument,
-    tomograms: Annotated[
-        list[str] | None, typer.Argument(metavar="[TOMO]...", help="Tomograms; all without.")
-    ] = None,
+    tomograms: TomogramsArgument = None,
     *,
     fast: Annotated[
         bool, typer.Option("--fast", help="Sizes, shard indexes and metadata; not the voxels.")

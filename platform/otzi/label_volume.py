@@ -1,4 +1,4 @@
-"""Label volumes as a source of strokes: MRC files and Zarr arrays, 0 = unlabelled."""
+"""Label volumes of other programs: MRC, TIFF and Zarr, 0 = unlabelled."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 import zarr
 
 from otzi.box import Box, Zyx
-from otzi.errors import NotFoundError, StrokesError, disk_errors
+from otzi.errors import StrokesError, disk_errors
 from otzi.mrc import read_header, slabs
+from otzi.stroke_files.kind import kind_of
+from otzi.stroke_files.tiff import tiff_blocks
 from otzi.stroke_voxels import StrokeVoxels
 
 if TYPE_CHECKING:
@@ -19,18 +21,27 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["read_label_volume"]
+__all__ = ["label_blocks", "read_label_volume"]
 
 _PLANES = 16
 
 
 def read_label_volume(path: str | Path, shape: Zyx, n_classes: int) -> StrokeVoxels:
-    """Give the labelled voxels of a file or folder: label i means class i − 1.
+    """Give the labelled voxels of a file or folder, as `label_blocks` reads it."""
+    return StrokeVoxels.from_labels(shape, label_blocks(path, shape, n_classes))
+
+
+def label_blocks(
+    path: str | Path, shape: Zyx, n_classes: int
+) -> Iterator[tuple[Box, NDArray[np.uint8]]]:
+    """Yield the labels of a file or folder from z = 0 on, some whole planes at a time.
+
+    Each is a box with its ``(z, y, x)`` uint8 labels: i means class i − 1, 0 unlabelled.
 
     Parameters
     ----------
     path
-        An MRC file of any mode, or the folder of a Zarr array or of an OME-Zarr image.
+        An MRC file of any mode, a TIFF file, or the folder of a Zarr array or of an OME-Zarr image.
     shape
         Of the tomogram, which the labels must have too.
     n_classes
@@ -41,22 +52,22 @@ def read_label_volume(path: str | Path, shape: Zyx, n_classes: int) -> StrokeVox
     NotFoundError
         If nothing is there.
     NotAnMRC, UnsupportedMRC, TruncatedMRC
-        If a file is no MRC file.
+        If a file is neither a TIFF nor an MRC file.
+    ConfigurationError
+        If it is a TIFF file and tifffile is not installed.
     StrokesError
         If a folder is no Zarr array, the shape differs, or a voxel is no label.
     """
     path = Path(path)
-    if not path.exists():
-        raise NotFoundError(f"label volume {path} is not there")
-    found, blocks = _zarr_blocks(path) if path.is_dir() else _mrc_blocks(path)
+    blocks_of = {"zarr": _zarr_blocks, "tiff": tiff_blocks}.get(kind_of(path), _mrc_blocks)
+    found, blocks = blocks_of(path)
     if found != shape:
         raise StrokesError(
             f"{path} has {_by(found)} voxels, the tomogram has {_by(shape)} (z, y, x): "
             "labels are of level 0, one for each voxel"
         )
-    return StrokeVoxels.from_labels(
-        shape, ((box, _checked(labels, n_classes, str(path))) for box, labels in blocks)
-    )
+    for box, labels in blocks:
+        yield box, _checked(labels, n_classes, str(path))
 
 
 Blocks = tuple[tuple[int, ...], "Iterator[tuple[Box, NDArray[Any]]]"]
@@ -97,7 +108,7 @@ def _zarr_array(path: Path) -> Any:
     return node
 
 
-def _checked(labels: NDArray[Any], n_classes: int, source: str) -> NDArray[Any]:
+def _checked(labels: NDArray[Any], n_classes: int, source: str) -> NDArray[np.uint8]:
     """Give the labels as integers, if that is what they are."""
     wrong = labels[~((labels >= 0) & (labels <= n_classes) & (labels == np.rint(labels)))]
     if wrong.size:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod, sqrt
@@ -12,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from otzi.errors import CannotCreate, OutOfSpace, VerificationError, disk_errors
-from otzi.memory import format_bytes
+from otzi.errors import CannotCreate, VerificationError, disk_errors
+from otzi.files import check_space, writing_whole
 from otzi.mrc_fields import FIELDS, HEADER_BYTES, mode_of
 from otzi.store.moments import Moments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from io import FileIO
+    from typing import BinaryIO
 
     from numpy.typing import NDArray
 
@@ -78,7 +76,7 @@ class MrcImage:
 class MrcWriter:
     """The writer of a file: ``writer[box] = block``, boxes of whole rows, each voxel once."""
 
-    def __init__(self, file: FileIO, image: MrcImage) -> None:
+    def __init__(self, file: BinaryIO, image: MrcImage) -> None:
         self.image = image
         self.density = Moments.none(image.dtype)
         self._file = file
@@ -93,17 +91,16 @@ class MrcWriter:
         for z, rows in enumerate(stored, box.start[0]):
             voxels = (z * n_y + box.start[1]) * n_x
             self._file.seek(HEADER_BYTES + voxels * stored.itemsize)
-            _write_all(self._file, rows)
+            self._file.write(rows.data)
 
     def finish(self) -> None:
-        """Write the header and make the file safe on the disk."""
+        """Check that all is there, and write the header."""
         density = self.density
         written = density.n_nonzero + density.zeros + density.nonfinite_voxels
         if written != prod(self.image.shape):
             raise VerificationError(f"{written} voxels were written, not {prod(self.image.shape)}")
         self._file.seek(0)
-        _write_all(self._file, np.frombuffer(self.image.header(density), np.uint8))
-        os.fsync(self._file.fileno())
+        self._file.write(self.image.header(density))
 
 
 @contextmanager
@@ -125,17 +122,12 @@ def writing_mrc(path: str | Path, image: MrcImage, *, force: bool = False) -> It
         If the file system fails; nothing is left behind then.
     """
     path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
     with disk_errors(path, "writing"):
         _check_place(path, image.n_bytes, force=force)
-        try:
-            with partial.open("wb", buffering=0) as file:
-                writer = MrcWriter(file, image)
-                yield writer
-                writer.finish()
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with writing_whole(path) as file:
+            writer = MrcWriter(file, image)
+            yield writer
+            writer.finish()
 
 
 def _check_place(path: Path, n_bytes: int, *, force: bool) -> None:
@@ -145,18 +137,7 @@ def _check_place(path: Path, n_bytes: int, *, force: bool) -> None:
         raise CannotCreate(f"{path} is a folder: give a file in it")
     if path.exists() and not force:
         raise CannotCreate(f"{path} is there already: pass --force to replace it")
-    free = shutil.disk_usage(path.parent).free
-    if n_bytes > free:
-        raise OutOfSpace(
-            f"{path.parent} has {free} bytes free ({format_bytes(free)}), {path.name} needs "
-            f"{n_bytes} ({format_bytes(n_bytes)}): free some, or export a coarser --level"
-        )
-
-
-def _write_all(file: FileIO, data: NDArray[Any]) -> None:
-    view = data.reshape(-1).view(np.uint8).data
-    while view:
-        view = view[file.write(view) :]
+    check_space(path.parent, n_bytes, f"{path.name} needs", "write a smaller or coarser volume")
 
 
 def _statistics(density: Moments) -> tuple[tuple[float, float, float], float]:

@@ -16,10 +16,7 @@ __all__ = ["status"]
 
 
 @verb
-def status(
-    console: Console,
-    collection: CollectionArgument,
-) -> None:
+def status(console: Console, collection: CollectionArgument) -> None:
     """Show what is published, running, interrupted and quarantined."""
     col = open_collection(collection)
     published = {tomo.id: list(tomo.products) for tomo in col}
@@ -33,7 +30,7 @@ def status(
     lines += [f"quarantined  {report['id']}: {report['reason']}" for report in quarantined]
     n_running = sum(entry["state"] == "running" for entry in work)
     lines.append(
-        f"{len(published)} tomograms, {n_running} running, {len(work) - n_running} interrupted, "
+        f"{len(published)} published, {n_running} running, {len(work) - n_running} interrupted, "
         f"{len(quarantined)} quarantined"
     )
     console.result(document, "\n".join(lines))

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from otzi.box import Zyx
     from otzi.classes import ClassTable
 
-__all__ = ["Stroke", "Strokes", "read_strokes", "write_strokes"]
+__all__ = ["Point", "Stroke", "Strokes", "read_strokes", "write_strokes"]
 
 SCHEMA = 1
 
 Point = tuple[float, float, float]
+"""In z, y, x."""
 
 
 @dataclass(frozen=True, slots=True)

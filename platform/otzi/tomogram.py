@@ -8,36 +8,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
-import xarray as xr
 
 import otzi
-from otzi.errors import AccessDenied, NotFoundError, UsageError, checked_name
+from otzi.errors import NotFoundError, UsageError, checked_name
 from otzi.ledger.rebuild import record
 from otzi.ledger.sqlite import check_place
 from otzi.ome import Multiscale
 from otzi.store.folders import NAMED_KINDS, SINGLE_KINDS, product_folders
-from otzi.store.product import Layout, ProductWriter
-from otzi.store.publish import (
-    Staging,
-    current_generation,
-    manifest_digest,
-    read_group,
-    read_manifest,
-    staged,
-)
+from otzi.store.groups import current_generation, read_group
+from otzi.store.manifest import manifest_digest, read_manifest
+from otzi.store.padding import Padding, read_box
+from otzi.store.publish import Staging, staged
 from otzi.store.reader import LevelArray
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import xarray as xr
     from numpy.typing import DTypeLike, NDArray
 
     from otzi.box import Box, Zyx
     from otzi.classes import ClassTable
     from otzi.collection import Collection
     from otzi.store.location import Location
+    from otzi.store.product import ProductWriter
 
 __all__ = ["Tomogram", "checked_product"]
 
@@ -159,6 +154,12 @@ class Tomogram:
         lazy.attrs["statistics"] = attributes.get("statistics", {})
         return lazy
 
+    @property
+    def quantisation(self) -> tuple[float, float]:
+        """Scale and offset of ``raw``: its true values are ``stored · scale + offset``."""
+        found = self.attributes("raw").get("quantisation") or {"scale": 1.0, "offset": 0.0}
+        return found["scale"], found["offset"]
+
     def probs(self, name: str) -> xr.DataArray:
         """Give class probabilities: ``(c, z, y, x)`` float32 in [0, 1], lazy."""
         return self._soft(f"probs/{name}")
@@ -176,6 +177,9 @@ class Tomogram:
 
     def lazy(self, product: str, level: int = 0) -> xr.DataArray:
         """Give a level of a product as stored, Dask-backed, coordinates in ångström."""
+        import dask.array as da
+        import xarray as xr
+
         image = self.image(product)
         array = self.array(product, level)
         blocks = tuple(max(1, _BLOCK_VOXELS // c) * c for c in array.chunk[-3:])
@@ -198,19 +202,39 @@ class Tomogram:
             },
         )
 
-    def array(self, product: str, level: int = 0) -> LevelArray:
+    def array(self, product: str, level: int = 0, cache_bytes: int = 0) -> LevelArray:
         """Give a level of a product as an array that is read by index.
+
+        Of decoded chunks up to `cache_bytes` are kept for regions that overlap.
 
         Raises
         ------
         CorruptShard
             If one of its shards is missing or has another size than was written.
         """
-        return LevelArray(self.path(product), level)
+        return LevelArray(self.path(product), level, cache_bytes)
 
-    def read(self, product: str, box: Box, level: int = 0) -> NDArray[Any]:
-        """Give the voxels of a box: ``(z, y, x)`` or ``(c, z, y, x)`` in the stored dtype."""
-        return self.array(product, level)[(..., *box.slices)]
+    def read(
+        self, product: str, box: Box, level: int = 0, pad: Padding | None = None
+    ) -> NDArray[Any]:
+        """Give the voxels of a box: ``(z, y, x)`` or ``(c, z, y, x)`` in the stored dtype.
+
+        Parameters
+        ----------
+        product, level
+            What to read from.
+        box
+            In voxels of that level.
+        pad
+            What stands beyond the volume: its reflection (``reflect``), its nearest voxel
+            (``edge``) or 0 (``constant``), as `numpy.pad` has it.
+
+        Raises
+        ------
+        UsageError
+            Without `pad`, if the box reaches beyond the volume.
+        """
+        return read_box(self.array(product, level), box, pad)
 
     # Writing
 
@@ -259,6 +283,8 @@ class Tomogram:
             What else decides the content, as plain JSON: an interrupted run is gone on with only
             where it had the same.
         """
+        from otzi.store.product import Layout, ProductWriter
+
         channels = None if channels is None else tuple(channels)
         if channels is not None and window is None:
             window = (0.0, 0.0, 255.0, 255.0)
@@ -297,10 +323,7 @@ class Tomogram:
         inputs: Mapping[str, Any] | None = None,
     ) -> Iterator[Staging]:
         """Stage a product of any content; it is published on leaving without an exception."""
-        if not self.collection.writable:
-            raise AccessDenied(
-                f"{self.collection.path} is open for reading: open it with mode='r+'"
-            )
+        self.collection.check_writable()
         made = {
             "kind": checked_product(product).partition("/")[0],
             "tomogram": self.id,

@@ -45,9 +45,7 @@ def _classes(tomo: Tomogram, opacity: Callable[[str], float]) -> tuple[ClassStyl
     channels = tomo.image("view").channels or ()
     ramps = tomo.attributes("view")["ramps"]
     styles = []
-    for index, segment in enumerate(tomo.classes):
-        if segment.name not in channels[1:]:
-            continue
+    for index, segment in enumerate(tomo.classes.having(channels[1:]) or ()):
         low = ramps.get(segment.name, {"low": _LOW_WITHOUT_RAMPS})["low"]
         styles.append(
             ClassStyle(
@@ -98,12 +96,9 @@ def tomogram_state(
 
 
 def _raw_layer(tomo: Tomogram, base_url: str, *, is_visible: bool) -> VolumeLayer:
-    attributes = tomo.attributes("raw")
-    quantisation = attributes.get("quantisation") or {"scale": 1, "offset": 0}
-    percentiles = attributes["statistics"]["percentiles"]
-    low, high = (
-        (percentiles[p] - quantisation["offset"]) / quantisation["scale"] for p in ("0.5", "99.5")
-    )
+    percentiles = tomo.attributes("raw")["statistics"]["percentiles"]
+    scale, offset = tomo.quantisation
+    low, high = ((percentiles[p] - offset) / scale for p in ("0.5", "99.5"))
     return VolumeLayer(
         name="raw",
         url=_url(tomo, "raw", base_url),

@@ -6,14 +6,13 @@ import hashlib
 import json
 import re
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import otzi
-from otzi.arguments import CollectionArgument
+from otzi.arguments import CollectionArgument, ProbsOption, TomogramArgument, only_probs
 from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
@@ -21,13 +20,14 @@ from otzi.errors import DeviceUnavailable, NotFoundError, UsageError
 from otzi.events import Listener, ignore
 from otzi.memory import parse_bytes
 from otzi.settings import load_settings
+from otzi.tiles.weights import Device
 from otzi_viewers.render.output import check_output, read_texts, write_picture
 from otzi_viewers.render.scene import Output, Quality, Scene, scene_toml
 
 if TYPE_CHECKING:
     from otzi.tomogram import Tomogram
 
-__all__ = ["Device", "command", "render_tomogram"]
+__all__ = ["command", "render_tomogram"]
 
 MAXIMUM_RAYS = 40_000_000
 """Without ``--slow``: some two minutes on two cores for a cell of 10 million voxels."""
@@ -35,13 +35,7 @@ MAXIMUM_RAYS = 40_000_000
 _RULES = 1
 """Raised whenever the same scene and data give another picture."""
 
-
-class Device(StrEnum):
-    """Where pictures are computed."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
+_NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def render_tomogram(
@@ -72,6 +66,15 @@ def render_tomogram(
         For the volume; decides the pyramid level.
     listen
         Told of the progress.
+
+    Raises
+    ------
+    UsageError, CannotCreate
+        If no picture can be written to `output`, or there are several probabilities.
+    NotFoundError
+        If there are no probabilities, or what `complete_scene` looks for is not there.
+    MemoryBudgetError
+        If not even the coarsest level fits.
     """
     from otzi_viewers.render.camera import pose
     from otzi_viewers.render.cpu import render
@@ -81,7 +84,9 @@ def render_tomogram(
     from otzi_viewers.render.volume import affordable_level, load_volume
 
     check_output(output)
-    probs = probs or _only_probs(tomo)
+    probs = probs or only_probs(tomo)
+    if probs is None:
+        raise NotFoundError(f"{tomo.id} has no probabilities to draw: run `otzi segment`")
     scene = complete_scene(scene or Scene(), tomo, probs)
     classes = [look.name for look in scene.classes]
     level = affordable_level(tomo, probs, len(classes), memory_bytes)
@@ -96,15 +101,6 @@ def render_tomogram(
         picture = with_scale_bar(picture, view.voxels_per_pixel * volume.voxel_angstrom)
     write_picture(output, picture, scene.output.bits, texts)
     return True
-
-
-def _only_probs(tomo: Tomogram) -> str:
-    names = [name.partition("/")[2] for name in tomo.products if name.startswith("probs/")]
-    if not names:
-        raise NotFoundError(f"{tomo.id} has no probabilities to draw: run `otzi segment`")
-    if len(names) > 1:
-        raise UsageError(f"{tomo.id} has several probabilities: choose --probs {'|'.join(names)}")
-    return names[0]
 
 
 def _texts(tomo: Tomogram, probs: str, scene: Scene, level: int) -> dict[str, str]:
@@ -146,22 +142,24 @@ def _check_work(output: Output, quality: Quality) -> None:
 def command(
     console: Console,
     collection: CollectionArgument,
-    tomogram: Annotated[str, typer.Argument(metavar="TOMO", help="The tomogram's id.")],
+    tomogram: TomogramArgument,
     *,
     output: Annotated[Path, typer.Option("-o", "--output", help="The picture, a .png file.")],
-    probs: Annotated[str | None, typer.Option(help="Name of the probabilities.")] = None,
+    probs: ProbsOption = None,
     scene: Annotated[Path | None, typer.Option(help="Scene file (TOML).")] = None,
     size: Annotated[str | None, typer.Option(help="Width x height, such as 960x720.")] = None,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
     memory: Annotated[str, typer.Option(help="For the volume.")] = "1GB",
     slow: Annotated[bool, typer.Option("--slow", help="Allow pictures that take long.")] = False,
 ) -> None:
     """Draw a still of the classes of a tomogram, lit, as a PNG file."""
     check_output(output)
-    if device is Device.cuda:
+    if device == "cuda":
         raise DeviceUnavailable(
             "this release renders on the CPU only: use --device cpu, or leave --device out"
         )
+    if device == "auto" and _NVIDIA_GPUS.is_dir():
+        console.say("drawing on the CPU: this release does not use the GPU that is here")
     chosen = load_settings(Scene, scene) if scene else Scene()
     if size is not None:
         chosen = replace(chosen, output=replace(chosen.output, size=_size(size)))

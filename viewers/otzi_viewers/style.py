@@ -10,6 +10,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 
+from otzi.classes import is_shader_name, rgb_of
 from otzi.errors import ConfigurationError
 
 __all__ = ["LARGEST_LOW", "ClassStyle", "Style"]
@@ -17,7 +18,6 @@ __all__ = ["LARGEST_LOW", "ClassStyle", "Style"]
 LARGEST_LOW = 0.99
 """Of a ramp: at 1 it would divide by nothing."""
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -43,10 +43,10 @@ class ClassStyle:
     shown: bool = True
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or "__" in self.name:
+        if not is_shader_name(self.name):
             raise ConfigurationError(
-                f"class {self.name!r} cannot be named in a shader: use lower-case letters, digits "
-                "and single '_', beginning with a letter"
+                f"class {self.name!r} cannot be named in a shader: use 1 to 32 lower-case letters, "
+                "digits or single '_', beginning with a letter"
             )
         if not _COLOR.fullmatch(self.color):
             raise ConfigurationError(
@@ -60,8 +60,7 @@ class ClassStyle:
     @property
     def rgb(self) -> tuple[float, float, float]:
         """Red, green and blue in [0, 1], as written (sRGB)."""
-        red, green, blue = (int(self.color[i : i + 2], 16) / 255 for i in (1, 3, 5))
-        return red, green, blue
+        return rgb_of(self.color)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otzi.arguments import CollectionArgument
+from otzi.arguments import CollectionArgument, ProbsOption, chosen_tomograms
 from otzi.cli import call, verb
 from otzi.collection import open_collection
 from otzi.console import Console
@@ -22,7 +22,6 @@ from otzi_viewers.server import view_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otzi.collection import Collection
     from otzi.tomogram import Tomogram
 
 __all__ = ["check_files", "command"]
@@ -35,12 +34,10 @@ def command(
     console: Console,
     collection: CollectionArgument,
     tomogram: Annotated[
-        str | None, typer.Argument(metavar="[TOMO]", help="The tomogram; the first if left out.")
+        str | None, typer.Argument(metavar="TOMO", help="The tomogram; the first if left out.")
     ] = None,
     *,
-    probs: Annotated[
-        str | None, typer.Option(help="Name of the probabilities, where there are several.")
-    ] = None,
+    probs: ProbsOption = None,
     port: Annotated[int, typer.Option(help="On 127.0.0.1; 0 for any free one.")] = 0,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Print the address and open no browser.")
@@ -49,9 +46,9 @@ def command(
     """Show a tomogram and its classes in Neuroglancer until Ctrl-C: slices and 3-D."""
     col = open_collection(collection)
     folder = local_folder(col.path)
-    tomo = _chosen(col, tomogram)
+    tomo = chosen_tomograms(col, [tomogram] if tomogram else None)[0]
     if probs is not None:
-        tomo.path(f"probs/{probs}")
+        tomo.path(f"probs/{probs}")  # without them there is nothing to go on with
     _prepare(tomo, probs, console)
     check_files(tomo)
     with _terminated() as stop, view_server(port) as server:
@@ -69,14 +66,6 @@ def command(
         if not no_browser:
             webbrowser.open(url)
         stop.wait()
-
-
-def _chosen(col: Collection, tomogram: str | None) -> Tomogram:
-    if tomogram is not None:
-        return col[tomogram]
-    if not col.ids:
-        raise NotFoundError(f"{col.path} has no tomograms: run `otzi ingest {col.path} FILE.mrc`")
-    return col[col.ids[0]]
 
 
 def _prepare(tomo: Tomogram, probs: str | None, console: Console) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from otzi.collection import Collection, create_collection, is_collection, open_collection
-from otzi.errors import Locked, OutOfSpace, SourceError, UsageError, checked_name
+from otzi.errors import Locked, SourceError, UsageError, checked_name
 from otzi.events import Event, Listener, Warned, ignore
-from otzi.memory import format_bytes, usable_cores
+from otzi.files import check_space
+from otzi.memory import usable_cores
 from otzi.store.location import as_location
 from otzi.store.presets import checked_preset, stored_dtype
 from otzi_pipelines.ingest.convert import convert
@@ -21,7 +21,7 @@ from otzi_pipelines.ingest.find import find_sources
 from otzi_pipelines.ingest.plan import IngestItem, Task, make_plan
 from otzi_pipelines.ingest.quarantine import keep_report, remove_reports
 from otzi_pipelines.ingest.sources import Reading
-from otzi_pipelines.ingest.sweep import slab_planes
+from otzi_pipelines.ingest.strips import slab_planes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -201,12 +201,8 @@ def _check_space(folder: Path, tasks: Sequence[Task], workers: int) -> None:
         header, preset = task.source.header, task.recipe["preset"]
         itemsize = stored_dtype(preset, header.dtype).itemsize
         needed += prod(header.shape) * itemsize * _WITH_LEVELS * _SAFETY
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise OutOfSpace(
-            f"{folder} has {free} bytes free ({format_bytes(free)}), {len(tasks)} tomograms need "
-            f"{needed:.0f} ({format_bytes(needed)}): free some, or use --preset train or compact"
-        )
+    wish = "1 tomogram needs" if len(tasks) == 1 else f"{len(tasks)} tomograms need"
+    check_space(folder, ceil(needed), wish, "use --preset train or compact")
 
 
 def _one_at_a_time(listen: Listener) -> Listener:

@@ -22,7 +22,7 @@ from otzi_pipelines.ingest.narrow import DoesNotFit, exact_dtypes, narrowed
 from otzi_pipelines.ingest.provenance import keep_extended_header, provenance
 from otzi_pipelines.ingest.source_files import reading_source
 from otzi_pipelines.ingest.sources import Source, unpacked
-from otzi_pipelines.ingest.sweep import CHUNK_VOXELS, Sweep
+from otzi_pipelines.ingest.strips import CHUNK_VOXELS, StripReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,7 @@ def convert(
     workspace = tomo.collection.workspace
     staging = staging_folder(workspace, workspace / "tomograms" / tomo.id / "source")
     with unpacked(source, staging) as whole, ThreadPoolExecutor(threads) as pool:
-        conversion = _Conversion(whole, tomo, recipe, Sweep(whole, depth, pool, listen))
+        conversion = _Conversion(whole, tomo, recipe, StripReader(whole, depth, pool, listen))
         if recipe["preset"] != "exact":
             return conversion.quantised(str(recipe["preset"]), recipe.get("nonfinite"))
         *narrower, own = exact_dtypes(whole)
@@ -77,7 +77,7 @@ class _Conversion:
     source: Source
     tomo: Tomogram
     recipe: Mapping[str, Any]
-    sweep: Sweep
+    read: StripReader
 
     def exact(self, dtype: np.dtype[Any]) -> tuple[str, ...]:
         """Store every value as it is, in the source's type or a narrower one."""
@@ -89,7 +89,7 @@ class _Conversion:
             return nothing.of(box, stored)
 
         with self._writer(dtype) as writer:
-            strips = self.sweep(f"ingest {self.tomo.id}", store)
+            strips = self.read(f"ingest {self.tomo.id}", store)
             measured = reduce(Measured.merge, strips, nothing)
             return self._describe(writer, measured, None)
 
@@ -97,7 +97,7 @@ class _Conversion:
         """Measure, then store in fewer bits; `nonfinite` is None, ``mean``, or a value."""
         source = self.source
         nothing = Measured(Moments.none(source.header.dtype, _reference(source)))
-        strips = self.sweep(f"measure {self.tomo.id}", nothing.of)
+        strips = self.read(f"measure {self.tomo.id}", nothing.of)
         measured = reduce(Measured.merge, strips, nothing)
         moments = measured.moments
         fill = None
@@ -143,7 +143,7 @@ class _Conversion:
                 is_valid &= block != 0
             return float(np.square(errors, where=is_valid, out=np.zeros_like(errors)).sum())
 
-        squares = sum(self.sweep(f"ingest {self.tomo.id}", store))
+        squares = sum(self.read(f"ingest {self.tomo.id}", store))
         return sqrt(squares / max(1, moments.valid.n_nonzero))
 
     def _writer(self, dtype: np.dtype[Any]) -> AbstractContextManager[ProductWriter]:
@@ -163,7 +163,7 @@ class _Conversion:
         """Say in the product what was measured and where it comes from; give what is odd."""
         source, statistics = self.source, measured.to_json()
         warnings = source.warnings + tuple(_oddities(statistics))
-        said = provenance(replace(source, warnings=warnings), self.sweep.sha256)
+        said = provenance(replace(source, warnings=warnings), self.read.sha256)
         extended = keep_extended_header(source, writer.path)
         if extended is not None:
             said["extended_header"] = extended

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from otzi.errors import disk_errors
+from otzi.files import writing_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,9 +45,8 @@ def keep_report(collection: Path, item: IngestItem) -> Path:
     path = collection / _FOLDER / f"{item.id}.{_digest(source)}.json"
     with disk_errors(path, "writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(report, indent=2) + "\n")
-        partial.replace(path)
+        with writing_whole(path) as file:
+            file.write((json.dumps(report, indent=2) + "\n").encode())
     return path
 
 

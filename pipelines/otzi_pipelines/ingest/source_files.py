@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from otzi.errors import NotAnMRC, OtziError, SourceError, disk_errors
+from otzi.files import sha256_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,5 +57,5 @@ def sha256_of(path: Path) -> str:
     SourceError
         If it cannot be read.
     """
-    with reading_source(path), path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with reading_source(path):
+        return sha256_of_file(path)

@@ -11,7 +11,7 @@ from otzi.mrc import read_header
 from otzi.mrc_fields import HEADER_BYTES
 from otzi.mrc_header import parse_header
 from otzi.mrc_volume import check_tomogram, is_volume_stack, split_volumes
-from otzi.store.publish import lock_file, locked
+from otzi.store.locks import lock_file, locked
 from otzi_pipelines.ingest.source_files import file_state, reading_source, sha256_of
 from otzi_pipelines.ingest.unpack import PACKINGS, packing_of, unpack, unpacked_start
 

@@ -10,14 +10,15 @@ import numpy as np
 
 from otzi.box import tile
 from otzi.events import Listener, Noted, ignore, step
-from otzi.memory import usable_cores
+from otzi.memory import give_back_freed_memory, usable_cores
 from otzi.pseudo.bank import FeatureBank
 from otzi.pseudo.forest import EarlyExit, StrokeForest, checked_early_exit
 from otzi.pseudo.forest_file import save_forest
 from otzi.pseudo.lazy import label_block
-from otzi.pseudo.sample import sample
 from otzi.tiles.blend import quantise
 from otzi_pipelines.label.plan import CHUNK_VOXELS, plan_labels
+from otzi_pipelines.label.report import forest_facts
+from otzi_pipelines.label.samples import save_samples, stroke_samples
 from otzi_pipelines.label.stroke_import import stroke_voxels
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ def pseudolabel(
     """Publish ``labels/NAME`` from the strokes of a tomogram; tell whether there was work to do.
 
     The bytes are the same for any number of workers and any memory. The forest lies in the
-    product's folder ``forest``, and the attribute ``forest`` says how it was trained.
+    product's folder ``forest``, and the attribute ``forest`` says how it was trained. The channels
+    of the stroke voxels are kept there, too: after more strokes, only those of new voxels are
+    computed.
 
     Parameters
     ----------
@@ -109,6 +112,8 @@ def pseudolabel(
     if tomo.has("strokes") and tomo.is_made(product, recipe, parents):
         listen(Noted(f"{tomo.id} has this {product} already"))
         return False
+    if memory_bytes is not None:
+        give_back_freed_memory()
     voxels = stroke_voxels(tomo)
     bank.check(tomo.shape)
     plan = plan_labels(
@@ -125,7 +130,9 @@ def pseudolabel(
         return np.asarray(density[box.slices].compute(scheduler="synchronous"))
 
     with step(listen, f"pseudo-labels {tomo.id}"):
-        samples = sample(bank, read, voxels, workers=plan.workers, listen=listen)
+        samples = stroke_samples(
+            tomo, product, bank, read, voxels, workers=plan.workers, listen=listen
+        )
         with step(listen, "forest", n_trees, "trees"):
             forest = StrokeForest.fit(
                 samples,
@@ -158,8 +165,9 @@ def pseudolabel(
                 listen=listen,
             )
             save_forest(forest, writer.path / "forest")
+            save_samples(writer.path, voxels, samples)
             writer.attributes["classes"] = list(table.names)
-            writer.attributes["forest"] = _facts(forest)
+            writer.attributes["forest"] = forest_facts(forest)
     return True
 
 
@@ -209,25 +217,15 @@ def _write_blocks(
         return n
 
     boxes = [box for box in tile(shape, plan.block) if not writer.is_done(region(box))]
+    n_voxels = sum(box.n_voxels for box in boxes)
     n_continued = 0
     with (
-        step(listen, "labels", len(boxes), "blocks") as work,
+        step(listen, "labels", n_voxels, "voxels") as work,
         ThreadPoolExecutor(plan.workers) as pool,
     ):
-        for n in pool.map(one, boxes):
+        for box, n in zip(boxes, pool.map(one, boxes), strict=True):
             n_continued += n
-            work.advance()
+            work.advance(box.n_voxels)
     if early_exit is not None:
-        share = n_continued / max(1, sum(box.n_voxels for box in boxes))
+        share = n_continued / max(1, n_voxels)
         listen(Noted(f"{share:.1%} of the voxels saw more than {early_exit[0]} trees"))
-
-
-def _facts(forest: StrokeForest) -> dict[str, Any]:
-    training = forest.training
-    return {
-        "sha256": forest.sha256,
-        "n_trees": len(forest.roots),
-        "n_voxels": dict(zip(forest.classes, training.n_voxels, strict=True)),
-        "oob_accuracy": training.oob_accuracy,
-        "importance": training.importance,
-    }

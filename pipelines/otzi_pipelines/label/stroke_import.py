@@ -13,6 +13,9 @@ from otzi.box import tile
 from otzi.errors import NotFoundError, StrokesError
 from otzi.events import Listener, Noted, ignore
 from otzi.label_volume import read_label_volume
+from otzi.stroke_files.ilastik import read_ilastik_labels
+from otzi.stroke_files.kind import kind_of
+from otzi.stroke_files.napari import read_napari_table
 from otzi.stroke_voxels import StrokeVoxels, rasterise
 from otzi.strokes import Strokes, read_strokes, write_strokes
 
@@ -39,7 +42,9 @@ def import_strokes(
     tomo
         Of a collection open for writing.
     source
-        A JSON file named ``….json``, the folder of a Zarr array or OME-Zarr image, or an MRC file.
+        Strokes as JSON; a label volume as the folder of a Zarr array or OME-Zarr image, as TIFF or
+        as MRC; an ilastik project; or a table of points or shapes of napari. Which of these it is
+        shows in its first bytes or its name.
     append
         Add to the strokes that there are, over them, instead of replacing them.
     listen
@@ -52,7 +57,9 @@ def import_strokes(
     StrokesError
         If it does not belong to this tomogram or labels no voxel.
     NotAnMRC, UnsupportedMRC, TruncatedMRC
-        If it is a file other than JSON and no MRC file either.
+        If it is none of these files.
+    ConfigurationError
+        If the library for such a file is not installed.
     """
     strokes, voxels, digest = _read(tomo, Path(source))
     if not len(voxels):
@@ -105,13 +112,20 @@ def stroke_voxels(tomo: Tomogram) -> StrokeVoxels:
 
 def _read(tomo: Tomogram, source: Path) -> tuple[Strokes | None, StrokeVoxels, str]:
     """Give the strokes, where they are polylines, their voxels, and what identifies them."""
-    if source.suffix != ".json" or source.is_dir():
+    kind = kind_of(source)
+    if kind in ("json", "table"):
+        if kind == "json":
+            strokes = read_strokes(source)
+        else:
+            strokes = read_napari_table(source, tomo.id, tomo.classes)
+        strokes.check(tomo.id, tomo.shape, tomo.classes)
+        voxels = rasterise(strokes.strokes, tomo.classes, tomo.shape)
+        return strokes, voxels, _digest(strokes.to_json())
+    if kind == "ilastik":
+        voxels = read_ilastik_labels(source, tomo.id, tomo.shape, tomo.classes)
+    else:
         voxels = read_label_volume(source, tomo.shape, len(tomo.classes))
-        return None, voxels, voxels.sha256
-    strokes = read_strokes(source)
-    strokes.check(tomo.id, tomo.shape, tomo.classes)
-    voxels = rasterise(strokes.strokes, tomo.classes, tomo.shape)
-    return strokes, voxels, _digest(strokes.to_json())
+    return None, voxels, voxels.sha256
 
 
 def _digest(document: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Verbs strokes and pseudolabel: what a person drew, and the dense labels that follow from it."""
+"""Verbs strokes, pseudolabel and suggest: what a person drew, what follows from it, what next."""
 
 from __future__ import annotations
 
@@ -15,15 +15,21 @@ from otzi.errors import NotFoundError, UsageError
 from otzi.memory import parse_bytes
 from otzi.pseudo.bank import FEATURES, SCALES, FeatureBank
 from otzi.pseudo.forest import checked_early_exit
+from otzi_pipelines.label.picture import checked_picture, save_picture
 from otzi_pipelines.label.pseudolabel import Classes, pseudolabel
+from otzi_pipelines.label.report import RunReport, forest_text
 from otzi_pipelines.label.stroke_import import import_strokes, stroke_voxels
+from otzi_pipelines.label.suggest import suggest_slices
+from otzi_pipelines.label.uncertainty import publish_uncertainty, uncertainty_product
 
 if TYPE_CHECKING:
     from otzi.collection import Collection
     from otzi.pseudo.forest import EarlyExit
     from otzi.tomogram import Tomogram
 
-__all__ = ["pseudolabel_verb", "strokes_verb"]
+__all__ = ["pseudolabel_verb", "strokes_verb", "suggest_verb"]
+
+_ID = "{tomogram}"
 
 
 @verb
@@ -71,14 +77,29 @@ def pseudolabel_verb(
             help="Faster and inexact, as 20,0.95: no more trees once a class has such votes.",
         ),
     ] = None,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Publish labels/NAME_uncertainty, too.")
+    ] = False,
+    picture: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Three slices to look at; {tomogram} in it stands for the tomogram's id.",
+        ),
+    ] = None,
     memory: Annotated[str | None, typer.Option(help="Not to be exceeded: 4GB, 512MiB.")] = None,
     workers: Annotated[int | None, typer.Option(help="Blocks at the same time.", min=1)] = None,
 ) -> None:
     """Turn strokes into dense labels, by features and a forest for each tomogram."""
     memory_bytes = None if memory is None else parse_bytes(memory)
     bank, stop = _bank(features, scales), _early_exit(early_exit)
+    if uncertainty and not soft:
+        raise UsageError("--uncertainty with --hard: only soft labels say how sure they are")
+    chosen = _chosen(open_collection(collection, mode="r+"), tomograms)
+    pictures = {} if picture is None else _pictures(picture, chosen)
     results: dict[str, Any] = {}
-    for tomo in _chosen(open_collection(collection, mode="r+"), tomograms):
+    for tomo in chosen:
+        report = RunReport(console)
         made = pseudolabel(
             tomo,
             name,
@@ -90,13 +111,53 @@ def pseudolabel_verb(
             early_exit=stop,
             workers=workers,
             memory_bytes=memory_bytes,
-            listen=console,
+            listen=report,
         )
         product = f"labels/{name}"
         forest = tomo.attributes(product)["forest"]
-        results[tomo.id] = {"made": made, "path": str(tomo.path(product)), "forest": forest}
+        result = {"made": made, "path": str(tomo.path(product)), "forest": forest}
+        if made:
+            console.say(f"{tomo.id}: {report}\n{forest_text(forest)}")
+            result["run"] = report.to_json()
+        if uncertainty:
+            publish_uncertainty(tomo, name, console)
+            result["uncertainty"] = str(tomo.path(uncertainty_product(name)))
+        if picture is not None:
+            save_picture(tomo, name, pictures[tomo.id])
+            result["picture"] = str(pictures[tomo.id])
+        results[tomo.id] = result
     lines = [f"{id_}: {result['path']}" for id_, result in results.items()]
     console.result(results, "\n".join(lines))
+
+
+@verb
+def suggest_verb(
+    console: Console,
+    collection: CollectionArgument,
+    tomogram: TomogramArgument,
+    *,
+    labels: Annotated[str, typer.Option(metavar="NAME", help="Soft labels, labels/NAME.")],
+    n: Annotated[int, typer.Option("-n", help="How many slices, at most.", min=1)] = 5,
+) -> None:
+    """Name the slices whose labelling would help most: unsure ones, away from all strokes."""
+    found = suggest_slices(open_collection(collection)[tomogram], labels, n)
+    if not found:
+        console.say(f"{tomogram}: labels/{labels} are sure of every slice without strokes")
+    lines = []
+    for slice_ in found:
+        spots = "; ".join(f"{s.y}, {s.x} ({s.uncertainty:.0%})" for s in slice_.hot_spots)
+        lines.append(f"z {slice_.z:4}  unsure {slice_.uncertainty:4.0%}  most at y, x: {spots}")
+    document = {"tomogram": tomogram, "labels": labels, "slices": [s.to_json() for s in found]}
+    console.result(document, "\n".join(lines))
+
+
+def _pictures(picture: str, tomograms: list[Tomogram]) -> dict[str, Path]:
+    """Give the file of the picture of each tomogram, before any work."""
+    if len(tomograms) > 1 and _ID not in picture:
+        raise UsageError(
+            f"--picture {picture} for {len(tomograms)} tomograms: write {_ID} where the id goes"
+        )
+    return {tomo.id: checked_picture(Path(picture.replace(_ID, tomo.id))) for tomo in tomograms}
 
 
 def _chosen(collection: Collection, ids: list[str] | None) -> list[Tomogram]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otzi.errors import CannotCreate, disk_errors
-from otzi.store.publish import sync_folder
+from otzi.files import sync_folder
 from otzi_pipelines.ingest.source_files import sha256_of
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
@@ -13,9 +12,9 @@ import numpy as np
 
 from otzi.box import Box
 from otzi.classes import DEFAULT_CLASSES
-from otzi.errors import CannotCreate, OutOfSpace, UsageError, disk_errors
+from otzi.errors import CannotCreate, UsageError, disk_errors
 from otzi.events import Listener, ignore, step
-from otzi.memory import format_bytes
+from otzi.files import check_space
 from otzi.mrc_writer import MrcImage, writing_mrc
 from otzi.strokes import write_strokes
 from otzi_pipelines.ingest.source_files import sha256_of
@@ -166,10 +165,6 @@ def _check_place(folder: Path, settings: PhantomSettings, n_volumes: int) -> Non
         raise CannotCreate(f"{folder} is a file: name a folder")
     with disk_errors(folder, "making"):
         folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-    needed = n_volumes * prod(settings.size) * (np.dtype(settings.dtype).itemsize + 1)
-    if needed > free:
-        raise OutOfSpace(
-            f"{folder} has {format_bytes(free)} free, {n_volumes} phantoms need "
-            f"{format_bytes(needed)}: free some, or pass a smaller --count or --size"
-        )
+    needed_bytes = n_volumes * prod(settings.size) * (np.dtype(settings.dtype).itemsize + 1)
+    wish = "1 phantom needs" if n_volumes == 1 else f"{n_volumes} phantoms need"
+    check_space(folder, needed_bytes, wish, "pass a smaller --count or --size")

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from otzi.errors import ModelError, disk_errors
+from otzi.files import writing_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,15 +54,11 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getbuffer()
-        partial = path.with_name(f"{path.name}.partial")
         with disk_errors(path, "writing"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with writing_whole(path) as file:
                 file.write(hashlib.sha256(content).digest())
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from otzi.errors import CannotCreate, ModelError, NotFoundError, disk_errors
 from otzi.events import Listener, Noted, ignore, step
-from otzi.tiles.weights import Device, ModelCard, load_card, load_model, require_torch, save_model
+from otzi.tiles.weights import (
+    CARD_FILE,
+    WEIGHTS_FILE,
+    Device,
+    ModelCard,
+    load_card,
+    load_model,
+    require_torch,
+    save_model,
+)
 from otzi_pipelines.train.crops import batches
 from otzi_pipelines.train.data import training_data
 from otzi_pipelines.train.settings import TrainSettings
@@ -28,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 _CHECKPOINT = "checkpoint"
-_WEIGHTS = "weights.safetensors"
 
 
 def train(
@@ -89,6 +97,7 @@ def train(
         listen(Noted(f"{model} is done already"))
         return finished
     require_torch()
+    from otzi.tiles.unet import UNet
     from otzi_pipelines.train.checkpoint import Checkpoint
     from otzi_pipelines.train.learner import Learner, network_config
 
@@ -102,10 +111,15 @@ def train(
 
     # Network
     origin = None if start is None else load_model(start, device="cpu")
-    config = network_config(settings, len(data.classes), origin.network.config if origin else None)
+    begun: UNet | None = None
+    if origin is not None:
+        if not isinstance(origin.network, UNet):
+            raise ModelError(f"{start} is a published network: start from one of otzi train")
+        begun = origin.network
+    config = network_config(settings, len(data.classes), begun.config if begun else None)
     learner = Learner(config, settings, device=device, threads=threads)
-    if origin:
-        learner.start_from(origin.network, keep_head=origin.classes == data.classes)
+    if origin and begun:
+        learner.start_from(begun, keep_head=origin.classes == data.classes)
     first, losses, history = 0, list[float](), list[dict[str, Any]]()
     if earlier:
         learner.take_up(earlier)
@@ -182,7 +196,7 @@ def _made_from(
 
 def _finished(model: Path, made: dict[str, Any]) -> ModelCard | None:
     """Give the card of the model if it is done, and see to it that it may be made otherwise."""
-    if (model / "model.json").exists():
+    if (model / CARD_FILE).exists():
         card = load_card(model)
         _refuse_other(model, card.training, made)
         return card
@@ -192,7 +206,7 @@ def _finished(model: Path, made: dict[str, Any]) -> ModelCard | None:
         with disk_errors(model, "reading"):
             others = {path.name for path in model.iterdir() if path.suffix != ".partial"}
         # Weights alone are what a run leaves that is killed just before the end.
-        if others - {_WEIGHTS}:
+        if others - {WEIGHTS_FILE}:
             raise CannotCreate(
                 f"{model} is there and holds no model, but {min(others)}: choose a new folder"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from otzi.errors import NotFoundError, VerificationError
@@ -12,7 +12,7 @@ from otzi.ledger.generation import GenerationAudit
 from otzi.ledger.published import read_published
 from otzi.ledger.sqlite import Catalog, ledger_path, read_catalog, scratch_catalog
 from otzi.store.folders import product_folders, tomogram_folders
-from otzi.store.publish import exact_group, pointer_attributes
+from otzi.store.groups import exact_group, pointer_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ class Finding:
 
     def to_json(self) -> dict[str, str]:
         """Give the finding as plain JSON."""
-        return {name: getattr(self, name) for name in ("path", "problem", "tomogram", "product")}
+        return asdict(self)
 
 
 @dataclass(slots=True)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import zarr
 
-from otzi.errors import OtziError, VerificationError
+from otzi.errors import CorruptShard, OtziError, VerificationError
 from otzi.ledger.content import check_classes, check_sums
 from otzi.ome import Multiscale
-from otzi.store.encoding import crc32c
 from otzi.store.grid import LevelGrid, level_shapes
-from otzi.store.publish import MANIFEST, file_record, manifest_text, parse_manifest, read_group
+from otzi.store.groups import read_group
+from otzi.store.manifest import MANIFEST, file_record, manifest_text, parse_manifest
 from otzi.store.reader import LevelArray
+from otzi.store.shard_index import EMPTY, index_bytes, parse_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["GenerationAudit"]
 
 _IMAGES = ("raw", "view", "labels", "probs")
-_EMPTY = 2**64 - 1
 
 Problem = tuple[str, str]
 """A file within the generation, and what is wrong with it."""
@@ -132,16 +132,17 @@ class GenerationAudit:
                     yield from self._index(name, prod(grid.chunks_per_shard))
 
     def _index(self, name: str, n_chunks: int) -> Iterator[Problem]:
-        n_bytes = 16 * n_chunks + 4
-        with (self.folder / name).open("rb") as file:
-            size = file.seek(0, 2)
+        path, n_bytes = self.folder / name, index_bytes(n_chunks)
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - n_bytes))
             tail = file.read()
-        if len(tail) != n_bytes or crc32c(tail[:-4]) != int.from_bytes(tail[-4:], "little"):
+        try:
+            index = parse_index(tail, path, n_chunks)
+        except CorruptShard:
             yield name, "has a damaged index"
             return
-        index = np.frombuffer(tail[:-4], "<u8").reshape(-1, 2)
-        used = index[index[:, 0] != _EMPTY]
+        used = index[index[:, 0] != EMPTY]
         if used.size and int(used.sum(axis=1).max()) > size - n_bytes:
             yield name, "has an index that points beyond its chunks"
 

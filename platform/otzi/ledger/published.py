@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from otzi.errors import ConfigurationError, VerificationError
 from otzi.ome import Multiscale
-from otzi.store.publish import MANIFEST, current_generation, parse_manifest
+from otzi.store.groups import current_generation
+from otzi.store.manifest import MANIFEST, parse_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path

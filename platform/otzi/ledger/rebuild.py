@@ -12,7 +12,8 @@ from otzi.errors import VerificationError
 from otzi.ledger.published import read_published
 from otzi.ledger.sqlite import Catalog, ledger_path, open_catalog, read_catalog
 from otzi.store.folders import product_folders, tomogram_folders
-from otzi.store.publish import current_generation, manifest_digest, read_group
+from otzi.store.groups import current_generation, read_group
+from otzi.store.manifest import manifest_digest
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 from otzi.cli import call
 from otzi.errors import NotFoundError, disk_errors
+from otzi.files import sha256_of_file
 from otzi.ledger.sqlite import ledger_path
 from otzi.store.folders import tomogram_folders
-from otzi.store.publish import current_generation
+from otzi.store.groups import current_generation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ def find_source(places: Sequence[Path], n_bytes: int, sha256: str) -> Path | Non
     """
     for path in _files(places):
         with disk_errors(path, "reading"):
-            if path.stat().st_size == n_bytes and _sha256(path) == sha256:
+            if path.stat().st_size == n_bytes and sha256_of_file(path) == sha256:
                 return path
     return None
 
@@ -95,8 +95,3 @@ def _files(places: Sequence[Path]) -> Iterator[Path]:
             yield from (path for path in sorted(place.rglob("*")) if path.is_file())
         else:
             yield place
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

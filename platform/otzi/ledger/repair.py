@@ -17,27 +17,16 @@ import zarr
 
 from otzi.errors import CorruptShard, Locked, VerificationError
 from otzi.events import Listener, Noted, Warned
+from otzi.files import writing_whole
 from otzi.ledger.rebuild import rebuild
 from otzi.ledger.sqlite import Catalog, ledger_path, read_catalog
 from otzi.ome import Multiscale
+from otzi.store.groups import exact_group, generations, pointer_attributes, read_group, write_group
 from otzi.store.journal import Journal, ShardRecord
+from otzi.store.locks import lock_file, locked
+from otzi.store.manifest import MANIFEST, file_record, parse_manifest, read_manifest
 from otzi.store.product import Layout, ProductWriter
-from otzi.store.publish import (
-    MANIFEST,
-    Staging,
-    exact_group,
-    file_record,
-    generations,
-    lock_file,
-    locked,
-    parse_manifest,
-    pointer_attributes,
-    read_group,
-    read_manifest,
-    replace_file,
-    staging_folder,
-    write_group,
-)
+from otzi.store.publish import Staging, staging_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -166,9 +155,8 @@ class _Product:
         text = self.catalog.manifest(self.tomogram, self.product, int(generation.name))
         if text is None or not _has_sizes(generation, parse_manifest(text.encode())):
             return
-        with self._scratch() as scratch:
-            (scratch / MANIFEST).write_text(text, encoding="utf-8")
-            replace_file(generation / MANIFEST, scratch / MANIFEST)
+        with writing_whole(generation / MANIFEST) as whole:
+            whole.write(text.encode())
         self._tell(generation / MANIFEST, "the catalog")
 
     def _files(self, generation: Path, names: Sequence[str]) -> None:
@@ -216,7 +204,7 @@ class _Product:
         record = read_manifest(generation).get(name)
         if record is None or not source.is_file() or file_record(source) != record:
             return False
-        replace_file(generation / name, source)
+        _replace(generation / name, source)
         self._tell(generation / name, origin)
         return True
 
@@ -236,6 +224,13 @@ class _Product:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.with_name(f"{folder.name}.journal").unlink(missing_ok=True)
+
+
+def _replace(path: Path, source: Path) -> None:
+    """Have a copy of `source` at a path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as content, writing_whole(path) as whole:
+        shutil.copyfileobj(content, whole)
 
 
 def _has_sizes(generation: Path, files: Mapping[str, tuple[int, int]]) -> bool:

@@ -27,7 +27,7 @@ from otzi.errors import (
 )
 from otzi.filesystem import file_system, is_network
 from otzi.ledger.tables import are_whole, migrate, tables
-from otzi.store.publish import manifest_text
+from otzi.store.manifest import manifest_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -303,7 +303,9 @@ def _sha256(text: str) -> str:
 
 
 def _code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    # The disk is too full for the index of the write-ahead log.
+    return sqlite3.SQLITE_FULL if code == sqlite3.SQLITE_IOERR_SHMSIZE else code & 0xFF
 
 
 def _named(error: sqlite3.Error, path: Path) -> OtziError:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import stat
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
-import zarr
-
+from otzi.errors import VerificationError
+from otzi.store.array_metadata import parse_array_metadata
 from otzi.store.folders import NAMED_KINDS, SINGLE_KINDS
-from otzi.store.publish import lock_file
+from otzi.store.locks import is_held, lock_file
 
-__all__ = ["StagedWork", "folder_bytes", "is_held", "staged_work"]
-
+__all__ = ["StagedWork", "folder_bytes", "staged_work"]
 
 _KINDS = f"{'|'.join(SINGLE_KINDS)}|(?:{'|'.join(NAMED_KINDS)})\\..+"
+_BESIDE = re.compile(r"\.(lock|journal(\.[0-9-]+\.partial)?)$")
 _NAME = re.compile(rf"tomograms\.(.+?)\.({_KINDS})")
 
 
@@ -75,20 +73,8 @@ def staged_work(collection: Path) -> list[StagedWork]:
     """Give all that lies in the staging folder, in the order of the names."""
     folder = collection / ".staging"
     entries = folder.iterdir() if folder.is_dir() else ()
-    names = {entry.name.removesuffix(".journal").removesuffix(".lock") for entry in entries}
+    names = {_BESIDE.sub("", entry.name) for entry in entries}
     return [StagedWork(folder / name, is_held(lock_file(folder / name))) for name in sorted(names)]
-
-
-def is_held(lock: Path) -> bool:
-    """Tell whether somebody holds a lock file, without taking it for longer than the look."""
-    try:
-        with lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def folder_bytes(path: Path) -> int:
@@ -107,8 +93,7 @@ def _file_bytes(path: Path) -> int:
 
 def _n_shards(folder: Path) -> int:
     try:
-        array: zarr.Array[Any] = zarr.open_array(folder, mode="r")
-    except (FileNotFoundError, ValueError):
+        metadata = parse_array_metadata((folder / "zarr.json").read_bytes())
+    except (FileNotFoundError, VerificationError):
         return 0
-    shard = array.shards or array.chunks
-    return prod(-(-n // s) for n, s in zip(array.shape, shard, strict=True))
+    return prod(metadata.grid.shards_per_axis)

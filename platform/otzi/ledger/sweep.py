@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 from otzi.errors import Locked, VerificationError, disk_errors
 from otzi.ledger.sqlite import read_catalog
-from otzi.ledger.staging import folder_bytes, is_held, staged_work
+from otzi.ledger.staging import folder_bytes, staged_work
 from otzi.store.folders import product_folders, tomogram_folders
-from otzi.store.publish import current_generation, generations, lock_file, locked, staging_folder
+from otzi.store.groups import current_generation, generations
+from otzi.store.journal import half_journals
+from otzi.store.locks import is_held, lock_file, locked
+from otzi.store.publish import staging_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +135,7 @@ def _known(collection: Path) -> Known:
 def _litter(staging: Path, product: Path | None, known: Known) -> list[Litter]:
     journal = staging.with_name(f"{staging.name}.journal")
     candidates = [(staging, "interrupted work"), (journal, "interrupted work")]
+    candidates += [(path, "interrupted work") for path in half_journals(journal)]
     candidates += [(path, "orphaned generation") for path in _orphans(product, known)]
     candidates += [(lock_file(staging), "unused lock")]
     return [Litter.of(path, what) for path, what in candidates if path.exists()]

@@ -80,6 +80,11 @@ class FeatureBank:
         )
 
     @property
+    def origins(self) -> tuple[tuple[str, float], ...]:
+        """Feature and scale of each channel, in the order of `names`."""
+        return tuple(pair for pair in self._pairs for _ in range(_n_channels(pair[0])))
+
+    @property
     def halo_voxels(self) -> int:
         """How far a channel sees."""
         return max(self._scale(scale).halo_voxels(feature) for feature, scale in self._pairs)

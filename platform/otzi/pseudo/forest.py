@@ -67,6 +67,9 @@ class ForestTraining:
     importance: dict[str, float]
     """How much each channel parts the classes, summing to 1: the mean decrease in impurity."""
     sklearn_version: str
+    oob_confusion: tuple[tuple[int, ...], ...] | None = None
+    """Number of voxels of each class (row) that the trees of `oob_accuracy` take for each class
+    (column)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,16 +179,18 @@ class StrokeForest:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # few trees leave voxels out of no bag
             found.fit(samples, labels)
+        confusion = _oob_confusion(found.oob_decision_function_, present, labels, len(classes))
         training = ForestTraining(
             n_voxels=tuple(int(n) for n in np.bincount(labels, minlength=len(classes))),
             samples_sha256=_digest(samples, labels),
             seed=seed,
-            oob_accuracy=_oob_accuracy(found.oob_decision_function_, present, labels),
+            oob_accuracy=float(confusion.trace() / confusion.sum()) if confusion.any() else None,
             importance={
                 name: round(float(share), 6)
                 for name, share in zip(bank.names, found.feature_importances_, strict=True)
             },
             sklearn_version=sklearn.__version__,
+            oob_confusion=tuple(map(tuple, confusion.tolist())) if confusion.any() else None,
         )
         arrays = _arrays([tree.tree_ for tree in found.estimators_], present, len(classes))
         return cls(bank, tuple(classes), **arrays, training=training)
@@ -262,15 +267,18 @@ def _digest(*arrays: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def _oob_accuracy(
-    decisions: NDArray[np.float64], present: NDArray[np.uint8], labels: NDArray[np.uint8]
-) -> float | None:
-    """Give the accuracy over the voxels that some tree has not seen, None where there are none."""
+def _oob_confusion(
+    decisions: NDArray[np.float64],
+    present: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    n_classes: int,
+) -> NDArray[np.int64]:
+    """Count the voxels that some tree has not seen, by true class (row) and the one decided."""
     is_judged = decisions.sum(axis=1) > 0
-    if not is_judged.any():
-        return None
-    is_right = present[decisions.argmax(axis=1)] == labels
-    return float(is_right[is_judged].mean())
+    decided = present[decisions.argmax(axis=1)]
+    confusion = np.zeros((n_classes, n_classes), np.int64)
+    np.add.at(confusion, (labels[is_judged], decided[is_judged]), 1)
+    return confusion
 
 
 def _arrays(

@@ -83,6 +83,8 @@ def load_forest(folder: str | Path) -> StrokeForest:
             raise ModelError(f"{folder} has learned channels that this otzi does not compute")
         training = dict(document["training"])
         training["n_voxels"] = tuple(training["n_voxels"])
+        if training.get("oob_confusion") is not None:
+            training["oob_confusion"] = tuple(map(tuple, training["oob_confusion"]))
         forest = StrokeForest(
             bank, tuple(document["classes"]), **arrays, training=ForestTraining(**training)
         )

@@ -7,7 +7,9 @@ channels of a block for labels exist only a few planes at a time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from itertools import accumulate, pairwise, product
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -19,16 +21,26 @@ from dask.delayed import delayed
 
 from otzi.box import Box, Zyx
 from otzi.errors import UsageError
+from otzi.tiles.weights import require_torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from otzi.pseudo.bank import FeatureBank
     from otzi.pseudo.forest import EarlyExit, StrokeForest
+    from otzi.tiles.weights import Device
 
-__all__ = ["block_memory_bytes", "features", "label_block", "pseudo_labels", "slab_planes"]
+__all__ = [
+    "LabelBlock",
+    "block_labeller",
+    "block_memory_bytes",
+    "features",
+    "label_block",
+    "pseudo_labels",
+    "slab_planes",
+]
 
 _BLOCK_VOXELS = 128
 _SLAB_BYTES = 32 * 10**6
@@ -69,6 +81,7 @@ def pseudo_labels(
     bank: FeatureBank,
     forest: StrokeForest,
     early_exit: EarlyExit | None = None,
+    device: Device = "cpu",
 ) -> xr.DataArray:
     """Give the class probabilities of a volume by a forest, lazily.
 
@@ -81,6 +94,8 @@ def pseudo_labels(
     early_exit
         Trees and votes, such as ``(20, 0.95)``: no more trees once a class has such a mean share;
         faster and inexact. None for the exact forest.
+    device
+        ``cpu``, ``cuda``, or ``auto``, a CUDA device where there is one; the last bits differ.
 
     Returns
     -------
@@ -91,13 +106,16 @@ def pseudo_labels(
     ------
     UsageError
         If the volume is too thin for the bank, or the forest has learned another one.
+    DeviceUnavailable
+        If there is no such device here.
     """
     if forest.bank != bank:
         raise UsageError(
             f"the forest has learned {len(forest.bank.names)} channels of another bank than this "
             f"of {len(bank.names)}: pass forest.bank"
         )
-    block = partial(_probability_block, early_exit=early_exit)
+    block_labeller(device)  # says now what is missing here
+    block = partial(_probability_block, early_exit=early_exit, device=device)
     data = _by_blocks(raw, bank, len(forest.classes), block, forest=delayed(forest, pure=True))
     return _labelled("pseudo_labels", raw, data, "c", forest.classes)
 
@@ -133,6 +151,41 @@ def label_block(
         n_continued += forest.predict_into(flat, part, early_exit)
         probabilities[(slice(None), *slab.within(inner))] = part.reshape(-1, *slab.shape)
     return probabilities, n_continued
+
+
+LabelBlock = Callable[
+    ["NDArray[Any]", Box, Box, "StrokeForest", "EarlyExit | None"],
+    "tuple[NDArray[np.float32], int]",
+]
+"""What `label_block` is, on any device."""
+
+
+def block_labeller(device: Device) -> tuple[LabelBlock, str]:
+    """Give the function that labels a block on a device, and what decides its last bits.
+
+    A CPU needs no torch: the kernels of `label_block` are those for it.
+
+    Raises
+    ------
+    ConfigurationError
+        If torch is not installed and a CUDA device is asked for.
+    DeviceUnavailable
+        If there is no such device here.
+    UsageError
+        If it is no device.
+    """
+    compiled = label_block, "compiled kernels"
+    if device == "cpu" or (device == "auto" and find_spec("torch") is None):
+        return compiled
+    require_torch()
+    from otzi.tiles.infer import choose_device
+
+    chosen = choose_device(device)
+    if chosen.type == "cpu":
+        return compiled
+    from otzi.pseudo.device_forest import device_arithmetic, label_block_on
+
+    return partial(label_block_on, device=chosen), device_arithmetic(chosen)
 
 
 def slab_planes(bank: FeatureBank, inner: Box) -> int:
@@ -206,8 +259,10 @@ def _probability_block(
     inner: Box,
     forest: StrokeForest,
     early_exit: EarlyExit | None,
+    device: Device,
 ) -> NDArray[np.float32]:
-    return label_block(volume, held, inner, forest, early_exit)[0]
+    label, _ = block_labeller(device)
+    return label(volume, held, inner, forest, early_exit)[0]
 
 
 def _labelled(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from otzi.box import Box
 
-__all__ = ["presmooth"]
+__all__ = ["mirrored", "presmooth"]
 
 _PAIRS = unsigned(4)
 """Pairs of taps a sweep: as many arrays as the compiler tests for overlap and still vectorises."""
@@ -42,7 +42,7 @@ def presmooth(
     weights = gaussian_kernel(sigma, window, 0)
     reach = len(weights) - 1
     z, y, x = (
-        _mirrored(first - origin - reach, last - origin + reach, n)
+        mirrored(first - origin - reach, last - origin + reach, n)
         for first, last, origin, n in zip(
             wanted.start, wanted.stop, held.start, volume.shape, strict=True
         )
@@ -67,7 +67,7 @@ def presmooth(
     return smoothed
 
 
-def _mirrored(start: int, stop: int, n: int) -> NDArray[np.uint64]:
+def mirrored(start: int, stop: int, n: int) -> NDArray[np.uint64]:
     """Give where, of `n` voxels, each of ``range(start, stop)`` is found by mirroring."""
     period = max(1, 2 * (n - 1))
     position = np.arange(start, stop) % period
@@ -115,7 +115,7 @@ def _smooth_yx(
     depth, height, width = shape
     n_columns = x.max() + _ONE
     line = np.empty(n_columns, np.float32)
-    mirrored = np.empty(len(x), np.float32)
+    row = np.empty(len(x), np.float32)
     beside = np.empty(radius + radius + _ONE, np.uint64)
     for i in range(len(beside)):
         beside[i] = i
@@ -123,9 +123,9 @@ def _smooth_yx(
         for j in range(height):
             _weigh(volume, k * band, y, j + radius, pairs, radius, line, _ZERO, n_columns)
             for i in range(len(x)):
-                mirrored[i] = line[x[i]]
+                row[i] = line[x[i]]
             target = (k * height + j) * width
-            _weigh(mirrored, _ZERO, beside, radius, pairs, radius, smoothed, target, width)
+            _weigh(row, _ZERO, beside, radius, pairs, radius, smoothed, target, width)
 
 
 @inlined

@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DIFFERENCE",
+    "FILTER_WINDOW",
     "GRADIENT",
     "HESSIAN",
     "LAPLACIAN",
+    "PRESMOOTH_WINDOW",
     "SMOOTHING",
     "STRUCTURE",
     "Scale",
@@ -49,8 +51,9 @@ DIFFERENCE = "difference_of_gaussians"
 STRUCTURE = "structure_tensor_eigenvalues"
 HESSIAN = "hessian_of_gaussian_eigenvalues"
 
-_PRESMOOTH_WINDOW = 3.5
-_FILTER_WINDOW = 2.0
+PRESMOOTH_WINDOW = 3.5
+FILTER_WINDOW = 2.0
+"""Where kernels are cut, in sigmas."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,32 @@ class Scale:
     @property
     def needed_voxels(self) -> int:
         """Number of voxels that a volume must have on every axis."""
-        return ceil(_PRESMOOTH_WINDOW * self.scale) + 1
+        return ceil(PRESMOOTH_WINDOW * self.scale) + 1
+
+    @property
+    def presmooth_sigma(self) -> float:
+        """Of the Gaussian by which the image is smoothed first."""
+        return self.scale if self.scale <= 1 else sqrt(self.scale**2 - 1)
+
+    @property
+    def filter_sigma(self) -> float:
+        """Of the small kernels that filter the smoothed image."""
+        return min(self.scale, 1.0)
+
+    @property
+    def narrow_sigma(self) -> float:
+        """Of the Gaussian that is taken from the other for the difference of Gaussians."""
+        return 0.66 * self.filter_sigma
+
+    @property
+    def tensor_sigmas(self) -> tuple[float, float]:
+        """Of the structure tensor's gradient, and of what smooths its products."""
+        inner, outer = 0.5 * self.filter_sigma, self.filter_sigma
+        return (inner, outer) if self.swapped else (outer, inner)
 
     def halo_voxels(self, feature: str) -> int:
         """Give how far a feature sees; the structure tensor's gradient sees one more."""
-        radius = kernel_radius(self._presmooth_sigma, _PRESMOOTH_WINDOW) + self._filter_radius
+        radius = kernel_radius(self.presmooth_sigma, PRESMOOTH_WINDOW) + self._filter_radius
         return radius + (feature == STRUCTURE)
 
     @property
@@ -84,8 +108,8 @@ class Scale:
         `buffer` is what `new_buffer` gave, for any scale.
         """
         wanted = inner.grow(self.margin_voxels)
-        sigma = self._presmooth_sigma
-        return presmooth(volume, held, wanted, buffer, sigma=sigma, window=_PRESMOOTH_WINDOW)
+        sigma = self.presmooth_sigma
+        return presmooth(volume, held, wanted, buffer, sigma=sigma, window=PRESMOOTH_WINDOW)
 
     def filter(
         self,
@@ -119,35 +143,25 @@ class Scale:
                 structure(flat, tile, outside, kernels, scratch, channels, tensor)
 
     @property
-    def _presmooth_sigma(self) -> float:
-        return self.scale if self.scale <= 1 else sqrt(self.scale**2 - 1)
-
-    @property
-    def _filter_sigma(self) -> float:
-        return min(self.scale, 1.0)
-
-    @property
     def _filter_radius(self) -> int:
-        return kernel_radius(self._filter_sigma, _FILTER_WINDOW)
+        return kernel_radius(self.filter_sigma, FILTER_WINDOW)
 
     @cached_property
     def _kernels(self) -> Kernels:
-        sigma = self._filter_sigma
-        value, slope, curvature = (short_kernel(sigma, _FILTER_WINDOW, order) for order in range(3))
-        narrow = short_kernel(0.66 * sigma, _FILTER_WINDOW, 0)
+        sigma = self.filter_sigma
+        value, slope, curvature = (short_kernel(sigma, FILTER_WINDOW, order) for order in range(3))
+        narrow = short_kernel(self.narrow_sigma, FILTER_WINDOW, 0)
         return Kernels(unsigned(self._filter_radius), value, slope, curvature, narrow)
 
     @cached_property
     def _tensor_kernels(self) -> TensorKernels:
-        inner, outer = 0.5 * self._filter_sigma, self._filter_sigma
-        if not self.swapped:
-            inner, outer = outer, inner
+        inner, outer = self.tensor_sigmas
         return TensorKernels(
-            unsigned(kernel_radius(inner, _FILTER_WINDOW)),
-            short_kernel(inner, _FILTER_WINDOW, 0),
-            short_kernel(inner, _FILTER_WINDOW, 1),
-            unsigned(kernel_radius(outer, _FILTER_WINDOW)),
-            short_kernel(outer, _FILTER_WINDOW, 0),
+            unsigned(kernel_radius(inner, FILTER_WINDOW)),
+            short_kernel(inner, FILTER_WINDOW, 0),
+            short_kernel(inner, FILTER_WINDOW, 1),
+            unsigned(kernel_radius(outer, FILTER_WINDOW)),
+            short_kernel(outer, FILTER_WINDOW, 0),
         )
 
 

@@ -15,7 +15,7 @@ from otzi.store.remote_shard import RemoteShard
 from otzi.store.shard_index import EMPTY, index_bytes, parse_index
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     import numpy as np
 
@@ -59,20 +59,23 @@ class _OpenShards:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.most = min(_MOST, max(8, soft // 4)) if soft > 0 else _MOST
         self._lock = Lock()
-        self._open: OrderedDict[Location, OpenShard | RemoteShard] = OrderedDict()
+        self._open: OrderedDict[tuple[Location, Hashable], OpenShard | RemoteShard] = OrderedDict()
 
-    def get(self, path: Location, n_bytes: int, n_chunks: int) -> OpenShard | RemoteShard:
+    def get(
+        self, path: Location, state: Hashable, n_bytes: int, n_chunks: int
+    ) -> OpenShard | RemoteShard:
+        key = path, state
         with self._lock:
-            shard: OpenShard | RemoteShard | None = self._open.get(path)
+            shard: OpenShard | RemoteShard | None = self._open.get(key)
             if shard is not None:
-                self._open.move_to_end(path)
+                self._open.move_to_end(key)
                 return shard
         if isinstance(path, Path):
             shard = OpenShard(path, n_bytes, n_chunks)
         else:
             shard = RemoteShard(path, n_bytes, n_chunks)
         with self._lock:
-            self._open[path] = shard
+            self._open[key] = shard
             while len(self._open) > self.most:
                 self._open.popitem(last=False)
         return shard
@@ -83,12 +86,17 @@ def _open_shards() -> _OpenShards:
     return _OpenShards()
 
 
-def open_shard(path: Location, n_bytes: int, n_chunks: int) -> OpenShard | RemoteShard:
+def open_shard(
+    path: Location, state: Hashable, n_bytes: int, n_chunks: int
+) -> OpenShard | RemoteShard:
     """Give a shard of a published, immutable generation, opened at most now and then.
+
+    `state` tells the file from another that lay or will lie at the same path: after a repair, or
+    where a collection was removed and made again.
 
     Raises
     ------
     CorruptShard
         If it is not there, or its index is damaged.
     """
-    return _open_shards().get(path, n_bytes, n_chunks)
+    return _open_shards().get(path, state, n_bytes, n_chunks)

@@ -5,22 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import google_crc32c
 import numpy as np
 from numcodecs import Blosc, Zstd
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from otzi.errors import VerificationError
+from otzi.store.checksum import checked, with_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-_RESIDUE = 0x48674BC7
-"""CRC-32C of any data that is followed by its own CRC-32C, least byte first."""
-
-__all__ = ["Encoding", "crc32c", "encoding_for", "encoding_of"]
+__all__ = ["Encoding", "encoding_for", "encoding_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +28,8 @@ class Encoding:
 
     def zarr_codecs(self, itemsize: int) -> list[Any]:
         """Give the chain as Zarr writes it into the metadata."""
+        from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
         if self.name == "lz4":
             blosc = BloscCodec(
                 cname="lz4", clevel=5, shuffle="bitshuffle", typesize=itemsize, blocksize=0
@@ -44,11 +42,10 @@ class Encoding:
     def encode(self, chunk: NDArray[Any]) -> bytes:
         """Give the bytes of a C-contiguous little-endian chunk."""
         if self.name == "lz4":
-            return _with_checksum(
-                Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE).encode(chunk)
-            )
+            blosc = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
+            return with_checksum(bytes(blosc.encode(chunk)))
         if self.name == "plain":
-            return _with_checksum(chunk.tobytes())
+            return with_checksum(chunk.tobytes())
         return bytes(Zstd(level=self._zstd_level, checksum=True).encode(chunk))
 
     def decode(self, data: bytes, buffer: NDArray[Any]) -> NDArray[Any]:
@@ -62,9 +59,9 @@ class Encoding:
             If the checksum does not match, or there are too few or too many bytes.
         """
         if self.name == "plain":
-            return np.frombuffer(_checked(data), buffer.dtype).reshape(buffer.shape)
+            return np.frombuffer(checked(data), buffer.dtype).reshape(buffer.shape)
         if self.name == "lz4":
-            Blosc().decode(_checked(data), buffer)
+            Blosc().decode(checked(data), buffer)
         else:
             Zstd().decode(data, buffer)
         return buffer
@@ -103,18 +100,3 @@ def encoding_of(metadata: Mapping[str, Any]) -> Encoding:
             return Encoding(f"zstd-{codecs[1]['configuration']['level']}")
         case names:
             raise VerificationError(f"chunks are encoded by {', '.join(names)}, not by otzi")
-
-
-def crc32c(data: bytes, start: int = 0) -> int:
-    """Give the CRC-32C of the data, going on from `start`."""
-    return int(google_crc32c.extend(start, data))
-
-
-def _checked(data: bytes) -> memoryview:
-    if crc32c(data) != _RESIDUE:
-        raise ValueError("the checksum does not match")
-    return memoryview(data)[:-4]
-
-
-def _with_checksum(data: bytes) -> bytes:
-    return bytes(data) + crc32c(bytes(data)).to_bytes(4, "little")

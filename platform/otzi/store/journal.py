@@ -7,6 +7,7 @@ plan goes on from there; rows of another plan are never mixed with its own.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -15,11 +16,13 @@ from dataclasses import asdict, dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from otzi.files import writing_whole
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["Journal", "ShardRecord", "plan_digest"]
+__all__ = ["Journal", "ShardRecord", "half_journals", "plan_digest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,11 @@ class ShardRecord:
 def plan_digest(plan: Mapping[str, Any]) -> str:
     """Give the SHA-256 of plain JSON, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+
+
+def half_journals(journal: Path) -> list[Path]:
+    """Give what kills have left of a journal that was being written anew."""
+    return sorted(journal.parent.glob(f"{glob.escape(journal.name)}.*.partial"))
 
 
 class Journal:
@@ -56,11 +64,11 @@ class Journal:
                 self.records[record.key] = record
         _keep_only(folder, self.records)
         # Written anew: a torn last line would swallow the next row.
-        with self.path.open("w") as file_:
-            file_.write(json.dumps({"plan": digest}) + "\n")
-            file_.writelines(_line(record) for record in self.records.values())
-            file_.flush()
-            os.fsync(file_.fileno())
+        lines = [json.dumps({"plan": digest}) + "\n", *map(_line, self.records.values())]
+        with writing_whole(self.path) as whole:
+            whole.write("".join(lines).encode())
+        for half in half_journals(self.path):
+            half.unlink()
 
     def add(self, record: ShardRecord) -> None:
         """Keep the record of a shard that is whole, synced."""

@@ -19,14 +19,14 @@ import numpy as np
 
 from otzi.errors import CorruptShard, OtziError, VerificationError
 from otzi.store.array_metadata import parse_array_metadata
+from otzi.store.checksum import crc32c
 from otzi.store.chunk_cache import ChunkCache
 from otzi.store.descriptors import open_shard
-from otzi.store.encoding import crc32c
-from otzi.store.publish import MANIFEST, parse_manifest
+from otzi.store.manifest import MANIFEST, parse_manifest
 from otzi.store.remote_shard import fetchers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -77,8 +77,10 @@ class LevelArray:
                 f"level {level} of {generation} cannot be read: {error}"
             ) from error
         self.grid, self.dtype, self.encoding = metadata.grid, metadata.dtype, metadata.encoding
-        _check_sizes(self.path, sizes)
-        self._shards = {shard: (self.path / key, sizes[key]) for shard, key in keys.items()}
+        states = _checked_states(self.path, sizes)
+        self._shards = {
+            shard: (self.path / key, states[key], sizes[key]) for shard, key in keys.items()
+        }
         self._digest = hashlib.sha256(manifest).hexdigest()
         self._cache = ChunkCache(cache_bytes)
 
@@ -150,8 +152,9 @@ class LevelArray:
 
     def _shard(self, index: ChunkIndex) -> OpenShard | RemoteShard:
         """Give the shard in which a chunk lies."""
-        path, n_bytes = self._shards[self.grid.shard_of(index)]
-        return open_shard(path, n_bytes, prod(self.grid.chunks_per_shard))
+        return open_shard(
+            *self._shards[self.grid.shard_of(index)], prod(self.grid.chunks_per_shard)
+        )
 
     def _place(self, index: ChunkIndex) -> int:
         """Give the place of a chunk in the index of its shard."""
@@ -165,7 +168,7 @@ class LevelArray:
         try:
             chunk = self.encoding.decode(data, buffer)
         except (ValueError, RuntimeError) as error:
-            path, _ = self._shards[self.grid.shard_of(index)]
+            path, *_ = self._shards[self.grid.shard_of(index)]
             raise CorruptShard(
                 f"{path} is damaged in chunk {index}: {error}; make the product again"
             ) from error
@@ -196,7 +199,7 @@ def _spans(region: Any, shape: tuple[int, ...]) -> tuple[list[tuple[int, int]], 
     n_missing = len(shape) - sum(part is not Ellipsis for part in parts)
     if n_missing < 0:
         raise IndexError(f"{len(parts)} indices for an array of {len(shape)} axes")
-    if Ellipsis not in [p if p is Ellipsis else None for p in parts]:
+    if not any(part is Ellipsis for part in parts):
         parts = (*parts, Ellipsis)
     spans: list[tuple[int, int]] = []
     finally_: list[Any] = []
@@ -222,23 +225,28 @@ def _without_ellipsis(parts: tuple[Any, ...], n_missing: int) -> Iterator[Any]:
             yield part
 
 
-def _check_sizes(folder: Location, expected: Mapping[str, int]) -> None:
-    """Look up every shard; of an object store by one listing."""
+def _checked_states(folder: Location, expected: Mapping[str, int]) -> dict[str, Hashable]:
+    """Look up every shard, of an object store by one listing; give what tells it from others."""
     if isinstance(folder, Path):
-        found = {name: _size(folder / name) for name in expected}
+        found = {name: _file_state(folder / name) for name in expected}
     else:
-        found = {name: stored.n_bytes for name, stored in folder.objects().items()}
+        found = {name: (stored.n_bytes, stored) for name, stored in folder.objects().items()}
+    states: dict[str, Hashable] = {}
     for name, n_bytes in expected.items():
-        if found.get(name) is None:
+        there, states[name] = found.get(name, (None, None))
+        if there is None:
             raise CorruptShard(f"{folder / name} is missing: make the product again")
-        if found[name] != n_bytes:
+        if there != n_bytes:
             raise CorruptShard(
-                f"{folder / name} has {found[name]} bytes, {n_bytes} were written: make it again"
+                f"{folder / name} has {there} bytes, {n_bytes} were written: make it again"
             )
+    return states
 
 
-def _size(path: Path) -> int | None:
+def _file_state(path: Path) -> tuple[int | None, Hashable]:
+    """Give the size of a file, None where there is none, and what tells it from others."""
     try:
-        return path.stat().st_size
+        status = path.stat()
     except OSError:
-        return None
+        return None, None
+    return status.st_size, (status.st_ino, status.st_mtime_ns)

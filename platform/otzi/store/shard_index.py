@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from otzi.errors import CorruptShard
-from otzi.store.encoding import crc32c
+from otzi.store.checksum import checked, with_checksum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from otzi.store.location import Location
 
-__all__ = ["EMPTY", "index_bytes", "parse_index"]
+__all__ = ["EMPTY", "index_bytes", "pack_index", "parse_index"]
 
 _CHECKSUM_BYTES = 4
 _ENTRY_BYTES = 16
@@ -27,17 +27,22 @@ def index_bytes(n_chunks: int) -> int:
     return n_chunks * _ENTRY_BYTES + _CHECKSUM_BYTES
 
 
+def pack_index(index: NDArray[np.uint64]) -> bytes:
+    """Give the end of a shard for offset and length of every chunk, ``(n_chunks, 2)``."""
+    return with_checksum(index.astype("<u8").tobytes())
+
+
 def parse_index(data: bytes, path: Location, n_chunks: int) -> NDArray[np.uint64]:
     """Give offset and length of every chunk: ``(n_chunks, 2)``.
 
     Raises
     ------
     CorruptShard
-        If the checksum does not match.
+        If the checksum does not match, or it is of another number of chunks.
     """
-    entries, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
-    is_whole = len(data) == index_bytes(n_chunks)
-    if not is_whole or crc32c(entries) != int.from_bytes(checksum, "little"):
-        raise CorruptShard(f"the index of {path} is damaged: make the product again")
-    index: NDArray[Any] = np.frombuffer(entries, "<u8").reshape(n_chunks, 2)
+    try:
+        index: NDArray[Any] = np.frombuffer(checked(data), "<u8").reshape(n_chunks, 2)
+    except ValueError as error:
+        message = f"the index of {path} is damaged: make the product again"
+        raise CorruptShard(message) from error
     return index

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from otzi.errors import VerificationError, disk_errors
+from otzi.store.checksum import crc32c
 from otzi.store.crashpoints import reach
-from otzi.store.encoding import Encoding, crc32c
 from otzi.store.journal import ShardRecord
+from otzi.store.shard_index import EMPTY, pack_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from otzi.store.encoding import Encoding
     from otzi.store.grid import LevelGrid
 
 __all__ = ["ArrayWriter"]
 
-_EMPTY = 2**64 - 1
 _WAITING_BYTES = 32 << 20
 """What may wait in all; beyond it a shard takes chunks as they come and is sorted at its end."""
 
@@ -64,7 +65,7 @@ class _OpenShard:
 
     @property
     def partial(self) -> Path:
-        return self.path.with_name(self.path.name + ".partial")
+        return self.path.with_name(f"{self.path.name}.partial")
 
     @property
     def is_whole(self) -> bool:
@@ -109,8 +110,7 @@ class _OpenShard:
         """Complete the file, sync and rename it; give its size and CRC-32C."""
         if not self.is_sorted:
             self._sort()
-        index = self.index.tobytes()
-        end = index + crc32c(index).to_bytes(4, "little")
+        end = pack_index(self.index)
         with self.partial.open("ab") as file:
             file.write(end)
             file.flush()
@@ -125,15 +125,15 @@ class _OpenShard:
         chunks = memoryview(self.partial.read_bytes() if self.n_bytes else b"")
         self.n_bytes = self.checksum = 0
         with self.partial.open("wb") as file:
-            for entry in self.index[self.index[:, 1] != _EMPTY]:
+            for entry in self.index[self.index[:, 1] != EMPTY]:
                 start, length = int(entry[0]), int(entry[1])
                 data = bytes(chunks[start : start + length])
                 file.write(data)
                 self.checksum = crc32c(data, self.checksum)
-        lengths = np.where(self.index[:, 1] == _EMPTY, 0, self.index[:, 1])
+        lengths = np.where(self.index[:, 1] == EMPTY, 0, self.index[:, 1])
         ends = np.cumsum(lengths)
         self.n_bytes = int(ends[-1])
-        self.index[:, 0] = np.where(self.index[:, 1] == _EMPTY, _EMPTY, ends - lengths)
+        self.index[:, 0] = np.where(self.index[:, 1] == EMPTY, EMPTY, ends - lengths)
 
 
 class ArrayWriter:
@@ -206,7 +206,7 @@ class ArrayWriter:
         if key in self.done:
             return
         data = b""
-        if voxels[(0,) * voxels.ndim] or voxels.any():  # the first voxel mostly tells
+        if not _is_empty(voxels):
             whole = voxels
             if voxels.shape != grid.chunk:
                 whole = np.zeros(grid.chunk, self.dtype)
@@ -245,7 +245,7 @@ class ArrayWriter:
                 per_shard = self.grid.chunks_per_shard
                 inside = product(*map(range, self.grid.chunks_inside(key)))
                 order = [int(np.ravel_multi_index(inner, per_shard)) for inner in inside]
-                index = np.full((prod(per_shard), 2), _EMPTY, "<u8")
+                index = np.full((prod(per_shard), 2), EMPTY, np.uint64)
                 self._open[key] = _OpenShard(path, order, index)
             return self._open[key]
 
@@ -266,3 +266,10 @@ class ArrayWriter:
             self._finished.add(key)
             self.records.append(record)
         self._sealed(record)
+
+
+def _is_empty(voxels: NDArray[Any]) -> bool:
+    """Tell whether a chunk is the fill value to the last bit: a negative zero is not."""
+    if voxels[(0,) * voxels.ndim] or voxels.any():  # the first voxel mostly tells
+        return False
+    return voxels.dtype.kind != "f" or not np.signbit(voxels).any()

@@ -31,21 +31,11 @@ from otzi.errors import (
     disk_errors,
 )
 from otzi.store.crashpoints import reach
+from otzi.store.groups import GROUP, current_generation, group_text, pointer_attributes
+from otzi.store.locks import lock_file, locked
+from otzi.store.manifest import MANIFEST, manifest_digest, read_manifest
 from otzi.store.objects import Conflict, ObjectPath, StoredObject
-from otzi.store.publish import (
-    MANIFEST,
-    Staging,
-    current_generation,
-    group_text,
-    in_staging,
-    lock_file,
-    locked,
-    manifest_digest,
-    pointer_attributes,
-    read_manifest,
-    seal,
-    staging_folder,
-)
+from otzi.store.publish import Staging, in_staging, seal, staging_folder
 from otzi.store.upload_log import UploadLog
 
 if TYPE_CHECKING:
@@ -54,7 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["create_groups", "scratch_folder", "uploaded"]
 
 _FILES_AT_ONCE = 4
-_GROUP = "zarr.json"
 _NO_STATE = StoredObject(0, '"none"', "1")
 """A state in which no object is."""
 
@@ -87,7 +76,7 @@ def create_groups(groups: Mapping[ObjectPath, Mapping[str, Any]]) -> None:
     """
     for folder, attributes in groups.items():
         try:
-            (folder / _GROUP).put(group_text(attributes).encode())
+            (folder / GROUP).put(group_text(attributes).encode())
         except Conflict as error:
             raise CannotCreate(f"{folder} is a group already: choose another place") from error
 
@@ -113,7 +102,7 @@ def uploaded(
     folder = staging_folder(scratch, scratch / product.relative_to(collection))
     log = UploadLog(folder.with_name(f"{folder.name}.upload"))
     with disk_errors(folder, "writing"), locked(lock_file(folder)):
-        pointer = (product / _GROUP).state()
+        pointer = (product / GROUP).state()
         try:
             with in_staging(folder, plan) as staging:
                 yield staging
@@ -138,10 +127,10 @@ def _publish(
     }
     begun = log.read(upload)
     if begun is None:
-        number, group = _claim(product, staging.path / _GROUP)
+        number, group = _claim(product, staging.path / GROUP)
         log.begin(upload, number)
-        log.add(_GROUP, group)
-        begun = number, {_GROUP: group}
+        log.add(GROUP, group)
+        begun = number, {GROUP: group}
     reach("generation-claimed")
     number, sent = begun
     generation = product / number
@@ -153,7 +142,7 @@ def _publish(
     reach("pointer-put")
     with suppress(OtziError):
         for folder in others:
-            folder.remove(last=_GROUP)
+            folder.remove(last=GROUP)
 
 
 def _generations(product: ObjectPath) -> list[ObjectPath]:
@@ -165,7 +154,7 @@ def _claim(product: ObjectPath, group: Path) -> tuple[str, StoredObject]:
     content = group.read_bytes()
     number = 1 + max((int(folder.name) for folder in _generations(product)), default=0)
     while True:
-        place = product / str(number) / _GROUP
+        place = product / str(number) / GROUP
         try:
             stored = place.put(content)
         except Conflict:
@@ -222,12 +211,12 @@ def _create_parents(collection: ObjectPath, product: ObjectPath) -> None:
 def _switch(product: ObjectPath, generation: ObjectPath, pointer: StoredObject | None) -> None:
     content = group_text(pointer_attributes(generation.name)).encode()
     try:
-        (product / _GROUP).put(content, replacing=pointer)
+        (product / GROUP).put(content, replacing=pointer)
     except Conflict as error:
         # A write that was repeated because its answer got lost meets itself.
         if current_generation(product) == generation:
             return
-        generation.remove(last=_GROUP)
+        generation.remove(last=GROUP)
         raise Locked(
             f"{product} was published by somebody else while this was made: look at it, and run "
             "it again to replace it"

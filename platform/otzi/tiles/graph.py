@@ -70,7 +70,7 @@ def predict_tiles(
     tile, overlap
         In voxels; a volume thinner than a tile is reflected to what the model needs.
     normalisation
-        Of the whole volume; from its statistics where left out.
+        Of the whole volume; the model's, from the volume's statistics, where left out.
     dtype
         ``"float32"`` or ``"float16"``: probabilities; ``"uint8"``: 255 times them, as stored.
 
@@ -88,7 +88,7 @@ def predict_tiles(
     """
     z, y, x = raw.shape
     plan = _plan_for(model, (z, y, x), tile, overlap)
-    normalise = normalisation or Normalisation.of(raw)
+    normalise = normalisation or Normalisation.of(raw, model.normalisation)
     volume: Any = raw.data
     if not isinstance(volume, da.Array):
         volume = da.from_array(volume, chunks=tile)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from otzi.errors import DeviceUnavailable, MemoryBudgetError, UsageError
-from otzi.tiles.weights import Device, load_model
+from otzi.tiles.weights import NANO_OETZI, RESIDUAL_UNET, Device, load_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from otzi.box import Zyx
-    from otzi.tiles.unet import UNet
-    from otzi.tiles.weights import ModelCard
+    from otzi.tiles.weights import ModelCard, Network
 
 __all__ = ["Model", "TorchModel", "choose_device"]
 
 # Measured as the peak resident set of one tile less that of an empty run, torch 2.13 on a CPU:
 # 541 MB (width 8, 4 levels, 128³), 762 MB (16, 4, 128³), 699 MB (32, 4, 96³), 136 MB (8, 3, 64³).
-_FULL_RESOLUTION_TENSORS = 6
+# Published networks: 461 MB (width 4, 128³), 768 MB (8, 128³), 1038 MB (16, 128³).
+_FULL_RESOLUTION_TENSORS = {RESIDUAL_UNET: 6, NANO_OETZI: 9}
 _SCRATCH_BYTES = 100 * 10**6
 
 
@@ -42,6 +42,11 @@ class Model(Protocol):
     @property
     def size_multiple(self) -> int:
         """What the sides of a tile must be multiples of, in voxels."""
+        ...
+
+    @property
+    def normalisation(self) -> str:
+        """How the density is normalised, one of `otzi.normalise`."""
         ...
 
     def __call__(self, tiles: NDArray[np.float32], /) -> NDArray[np.float32]:
@@ -77,7 +82,7 @@ class TorchModel:
     """
 
     def __init__(
-        self, network: UNet, card: ModelCard, path: Path, *, device: Device, threads: int | None
+        self, network: Network, card: ModelCard, path: Path, *, device: Device, threads: int | None
     ) -> None:
         self.card = card
         self.path = path
@@ -97,6 +102,11 @@ class TorchModel:
         """What the sides of a tile must be multiples of, in voxels."""
         return self.network.config.size_multiple
 
+    @property
+    def normalisation(self) -> str:
+        """How the density is normalised."""
+        return self.card.normalisation
+
     def __call__(self, tiles: NDArray[np.float32], /) -> NDArray[np.float32]:
         """Give ``(b, c, z, y, x)`` probabilities for ``(b, 1, z, y, x)`` normalised density.
 
@@ -109,8 +119,8 @@ class TorchModel:
             torch.set_num_threads(self.threads)
         with self._turn, torch.inference_mode():
             try:
-                logits = self.network(torch.from_numpy(tiles).to(self.device))
-                probabilities = torch.softmax(logits, dim=1).cpu().numpy()
+                seen = torch.from_numpy(tiles).to(self.device)
+                probabilities = self.network.probabilities(seen).cpu().numpy()
             except torch.OutOfMemoryError as error:
                 raise MemoryBudgetError(
                     f"tiles of {tiles.shape[2:]} voxels do not fit into the GPU's memory: take a "
@@ -125,7 +135,8 @@ class TorchModel:
 
     def memory_bytes(self, tile: Zyx) -> int:
         """Give the memory that inference of one tile takes beside the weights, rounded up."""
-        channels = _FULL_RESOLUTION_TENSORS * self.network.config.width + 3 * len(self.classes)
+        tensors = _FULL_RESOLUTION_TENSORS[self.card.architecture]
+        channels = tensors * self.network.config.width + 3 * len(self.classes)
         return _SCRATCH_BYTES + channels * prod(tile) * np.dtype(np.float32).itemsize
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -142,6 +142,10 @@ class UNet(nn.Module):
         logits: Tensor = self.head(x)
         return logits
 
+    def probabilities(self, x: Tensor) -> Tensor:
+        """Give ``(b, n_classes, z, y, x)`` in [0, 1], summing to 1 over the classes."""
+        return torch.softmax(self(x), dim=1)
+
     def initialise(self, generator: torch.Generator) -> None:
         """Draw all weights anew: He et al. 2015 (arXiv:1502.01852), residual branches at zero."""
         for module in self.modules():

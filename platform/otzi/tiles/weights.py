@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import otzi
 from otzi.errors import ConfigurationError, ModelError, NotFoundError, disk_errors
+from otzi.files import writing_whole
+from otzi.normalise import MIN_MAX, ROBUST
 from otzi.settings import STRICT, read_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from otzi.tiles.infer import TorchModel
+    from otzi.tiles.published import ResidualUNet3D
     from otzi.tiles.unet import UNet
 
+    Network: TypeAlias = UNet | ResidualUNet3D
+
 __all__ = [
-    "NORMALISATION",
+    "CARD_FILE",
+    "NANO_OETZI",
+    "RESIDUAL_UNET",
+    "WEIGHTS_FILE",
     "Device",
     "ModelCard",
     "load_card",
@@ -33,16 +40,18 @@ __all__ = [
     "save_model",
 ]
 
-NORMALISATION = "whole volume: clipped to its percentiles 0.1 and 99.9, zero mean, unit deviation"
-"""What `otzi.normalise.Normalisation` does; the one that networks are trained on."""
-
 Device = Literal["auto", "cpu", "cuda"]
-"""Where a network runs; ``auto`` is a CUDA device where there is one."""
+"""Where it is computed; ``auto`` is a CUDA device where there is one that can be used."""
+
+CARD_FILE = "model.json"
+WEIGHTS_FILE = "weights.safetensors"
+"""What a model folder holds."""
+
+RESIDUAL_UNET = "residual-unet"
+NANO_OETZI = "nano-oetzi"
+"""Architectures: our own network, and the published ones (`otzi.tiles.published`)."""
 
 _FORMAT = 1
-_ARCHITECTURE = "residual-unet"
-_CARD = "model.json"
-_WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +63,22 @@ class ModelCard:
     classes: tuple[str, ...]
     """Class names in the order of the channels."""
     config: dict[str, Any]
-    """The fields of `otzi.tiles.unet.UNetConfig`."""
-    spacing_angstrom: tuple[float, float, float]
-    """Voxel size, z, y, x, of what it was trained on."""
+    """The fields of `otzi.tiles.unet.UNetConfig`, or of that of the `architecture`."""
+    spacing_angstrom: tuple[float, float, float] | None
+    """Voxel size, z, y, x, of what it was trained on; None where it is not known."""
     training: dict[str, Any] = field(default_factory=dict)
     """Settings, and ids and digests of what it was trained on."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """How well it did on what was held out."""
     sha256: str = ""
     """Of the weights file."""
-    architecture: str = _ARCHITECTURE
-    normalisation: str = NORMALISATION
+    architecture: str = RESIDUAL_UNET
+    normalisation: str = ROBUST
     format: int = _FORMAT
     otzi_version: str = otzi.__version__
 
 
-def save_model(folder: Path, network: UNet, card: ModelCard) -> ModelCard:
+def save_model(folder: Path, network: Network, card: ModelCard) -> ModelCard:
     """Write a model folder and give its card, completed with the digest of the weights.
 
     Raises
@@ -84,9 +93,11 @@ def save_model(folder: Path, network: UNet, card: ModelCard) -> ModelCard:
     document = asdict(card) | {"sha256": hashlib.sha256(weights).hexdigest()}
     with disk_errors(folder, "writing"):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _CARD).unlink(missing_ok=True)
-        _write(folder / _WEIGHTS, weights)
-        _write(folder / _CARD, json.dumps(document, indent=2).encode())
+        (folder / CARD_FILE).unlink(missing_ok=True)
+        with writing_whole(folder / WEIGHTS_FILE) as file:
+            file.write(weights)
+        with writing_whole(folder / CARD_FILE) as file:
+            file.write(json.dumps(document, indent=2).encode())
     return load_card(folder)
 
 
@@ -102,21 +113,22 @@ def load_card(path: str | Path) -> ModelCard:
     """
     folder = _model_folder(Path(path))
     with disk_errors(folder, "reading"):
-        text = (folder / _CARD).read_bytes()
+        text = (folder / CARD_FILE).read_bytes()
     try:
-        card = read_settings(ModelCard, json.loads(text), str(folder / _CARD))
+        card = read_settings(ModelCard, json.loads(text), str(folder / CARD_FILE))
     except ConfigurationError as error:
         raise ModelError(f"{error}: train or export the model again") from error
     except ValueError as error:
-        raise ModelError(f"{folder / _CARD} is not JSON: {error}") from error
+        raise ModelError(f"{folder / CARD_FILE} is not JSON: {error}") from error
     for key, found, known in (
-        ("format", card.format, _FORMAT),
-        ("architecture", card.architecture, _ARCHITECTURE),
-        ("normalisation", card.normalisation, NORMALISATION),
+        ("format", card.format, (_FORMAT,)),
+        ("architecture", card.architecture, (RESIDUAL_UNET, NANO_OETZI)),
+        ("normalisation", card.normalisation, (ROBUST, MIN_MAX)),
     ):
-        if found != known:
+        if found not in known:
             raise ModelError(
-                f"{folder} has {key} {found!r}, otzi {otzi.__version__} knows {known!r}: "
+                f"{folder} has {key} {found!r}, otzi {otzi.__version__} knows "
+                f"{' and '.join(map(repr, known))}: "
                 f"use otzi {card.otzi_version}, which made it"
             )
     return card
@@ -125,12 +137,12 @@ def load_card(path: str | Path) -> ModelCard:
 def load_model(
     path: str | Path, *, device: Device = "auto", threads: int | None = None
 ) -> TorchModel:
-    """Give the model of a folder, ready to be called.
+    """Give the model of a folder, or of a Nano-Ötzi checkpoint, ready to be called.
 
     Parameters
     ----------
     path
-        A model folder, or a file in it.
+        A model folder, a file in it, or a ``.ckpt``, in which nothing is executed.
     device
         ``auto``, ``cpu`` or ``cuda``.
     threads
@@ -145,45 +157,58 @@ def load_model(
     DeviceUnavailable
         If there is no such device.
     """
+    path = Path(path)
+    if path.suffix == ".ckpt":
+        require_torch()
+        from otzi.tiles.infer import TorchModel
+        from otzi.tiles.published import read_published
+
+        return TorchModel(*read_published(path), path.resolve(), device=device, threads=threads)
     card = load_card(path)
-    folder = _model_folder(Path(path))
+    folder = _model_folder(path)
     require_torch()
     from otzi.tiles.infer import TorchModel
+    from otzi.tiles.published import NanoOetziConfig, ResidualUNet3D
     from otzi.tiles.unet import UNet, UNetConfig
 
+    source = f"config of {folder / CARD_FILE}"
+    config: UNetConfig | NanoOetziConfig
     try:
-        config = read_settings(UNetConfig, card.config, f"config of {folder / _CARD}")
+        if card.architecture == NANO_OETZI:
+            config = read_settings(NanoOetziConfig, card.config, source)
+        else:
+            config = read_settings(UNetConfig, card.config, source)
     except ConfigurationError as error:
         raise ModelError(f"{error}: train or export the model again") from error
     if config.n_classes != len(card.classes):
         raise ModelError(
-            f"{folder / _CARD} names {len(card.classes)} classes ({', '.join(card.classes)}) and "
-            f"has {config.n_classes} output channels: they must be as many"
+            f"{folder / CARD_FILE} names {len(card.classes)} classes ({', '.join(card.classes)}) "
+            f"and has {config.n_classes} output channels: they must be as many"
         )
-    network = UNet(config)
+    network: Network = UNet(config) if isinstance(config, UNetConfig) else ResidualUNet3D(config)
     network.load_state_dict(_fitting_tensors(folder, card, network))
     return TorchModel(network, card, folder.resolve(), device=device, threads=threads)
 
 
-def _fitting_tensors(folder: Path, card: ModelCard, network: UNet) -> dict[str, Tensor]:
+def _fitting_tensors(folder: Path, card: ModelCard, network: Network) -> dict[str, Tensor]:
     from safetensors.torch import load
 
     with disk_errors(folder, "reading"):
-        weights = (folder / _WEIGHTS).read_bytes()
+        weights = (folder / WEIGHTS_FILE).read_bytes()
     if hashlib.sha256(weights).hexdigest() != card.sha256:
         raise ModelError(
-            f"{folder / _WEIGHTS} is not the file its card describes (SHA-256 differs): copy the "
-            "whole folder again"
+            f"{folder / WEIGHTS_FILE} is not the file its card describes (SHA-256 differs): copy "
+            "the whole folder again"
         )
     tensors: dict[str, Tensor] = load(weights)
     wanted = network.state_dict()
     for name in sorted(wanted.keys() ^ tensors.keys()):
         state = "lacks" if name in wanted else "has an unexpected"
-        raise ModelError(f"{folder / _WEIGHTS} {state} tensor {name!r}: it fits another config")
+        raise ModelError(f"{folder / WEIGHTS_FILE} {state} tensor {name!r}: it fits another config")
     for name, tensor in wanted.items():
         if tensors[name].shape != tensor.shape:
             raise ModelError(
-                f"{folder / _WEIGHTS}: {name!r} has shape {tuple(tensors[name].shape)}, its "
+                f"{folder / WEIGHTS_FILE}: {name!r} has shape {tuple(tensors[name].shape)}, its "
                 f"config needs {tuple(tensor.shape)}"
             )
     return tensors
@@ -194,11 +219,11 @@ def _model_folder(path: Path) -> Path:
         raise NotFoundError(f"no model at {path}: `otzi train` makes one")
     if path.suffix == ".ckpt":
         raise ModelError(
-            f"{path} is a Lightning checkpoint: this release reads otzi's own model folders only, "
-            "the import of published checkpoints comes in a later one"
+            f"{path} is a checkpoint, which has no card: `otzi model import {path} DIR` makes a "
+            "model folder of it"
         )
     folder = path if path.is_dir() else path.parent
-    for name in (_CARD, _WEIGHTS):
+    for name in (CARD_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ModelError(
                 f"{folder} is no model folder, it has no {name}: give the folder that `otzi train` "
@@ -222,12 +247,3 @@ def require_torch() -> None:
         raise ConfigurationError(
             "networks need torch and safetensors: pip install 'otzi[train]'"
         ) from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

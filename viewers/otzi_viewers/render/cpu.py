@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from otzi.errors import UsageError
-from otzi.events import Listener, ignore, step
-from otzi.memory import usable_cores
+from otzi.events import Listener, ignore
+from otzi.parallel import in_threads
 from otzi_viewers.render.bricks import brick_distances, brick_maxima
 from otzi_viewers.render.camera import Pose, pose
 from otzi_viewers.render.march import Lamp, Medium, Rules, march
@@ -96,12 +95,8 @@ def render(
         rgba[pixels] = total / quality.spp
 
     tiles = list(_tiles(width, height, tile_pixels))
-    with (
-        step(listen, "render", len(tiles), "tiles") as work,
-        ThreadPoolExecutor(n_threads or usable_cores()) as pool,
-    ):
-        for _ in pool.map(shade, tiles):
-            work.advance()
+    for _ in in_threads(shade, tiles, "render", "tiles", listen, n_threads):
+        pass
     return rgba.reshape(height, width, 4), depth.reshape(height, width)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from typing import TYPE_CHECKING, BinaryIO
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from otzi.errors import CannotCreate, UsageError, disk_errors
+from otzi.files import writing_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_output", "png_bytes", "read_texts", "write_picture"]
 
-SUFFIXES = (".png",)
+_SUFFIX = ".png"
 _UP = 2
 _SRGB_PERCEPTUAL = b"\0"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -33,14 +33,14 @@ def check_output(path: Path) -> None:
     Raises
     ------
     UsageError
-        If its suffix is none of those there are.
+        If its suffix is another than that of PNG files.
     CannotCreate
         If it is a folder, or its folder is not there.
     """
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() != _SUFFIX:
         raise UsageError(
             f"cannot write {path.suffix or 'a picture without suffix'} ({path}): "
-            f"this release writes {', '.join(SUFFIXES)}"
+            f"this release writes {_SUFFIX}"
         )
     if path.is_dir():
         raise CannotCreate(f"{path} is a folder: name a file")
@@ -58,16 +58,9 @@ def write_picture(
     OutOfSpace, AccessDenied, TemporaryFailure
         If the file system fails; what was there before stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with disk_errors(path, "writing"):
-            with temporary.open("wb") as file:
-                file.write(png_bytes(picture, bits, texts))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = png_bytes(picture, bits, texts)
+    with disk_errors(path, "writing"), writing_whole(path) as file:
+        file.write(content)
 
 
 def png_bytes(picture: NDArray[np.float32], bits: int, texts: Mapping[str, str]) -> bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from otzi.classes import rgb_of
 from otzi.errors import ConfigurationError, NotFoundError, UsageError
 from otzi_viewers.render.scene import ClassLook
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from otzi.classes import ClassTable
     from otzi.tomogram import Tomogram
     from otzi_viewers.render.scene import Density, Scene
 
@@ -69,7 +71,7 @@ def transfer_of(looks: Sequence[ClassLook], density: Density, value_scale: float
 
 def linear_color(color: str) -> NDArray[np.float64]:
     """Give linear red, green, blue in [0, 1], ``(3,)``, of ``#rrggbb`` (IEC 61966-2-1)."""
-    encoded = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    encoded = np.array(rgb_of(color))
     return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
@@ -86,6 +88,8 @@ def complete_scene(scene: Scene, tomo: Tomogram, probs: str) -> Scene:
     NotFoundError
         If a class is not among those of the probabilities, or a left limit is neither given nor
         stored.
+    ConfigurationError
+        If the probabilities have no classes, or a stored left limit is not below the given right.
     """
     channels = tomo.image(f"probs/{probs}").channels or ()
     looks = scene.classes or tuple(ClassLook(name) for name in channels[1:])
@@ -94,17 +98,18 @@ def complete_scene(scene: Scene, tomo: Tomogram, probs: str) -> Scene:
     ramps: dict[str, Any] = {}
     if any(look.low is None for look in looks):
         ramps = _stored_ramps(tomo, probs)
-    return replace(scene, classes=tuple(_complete(k, tomo, channels, ramps) for k in looks))
+    table = tomo.classes.having(channels) or tomo.classes
+    return replace(scene, classes=tuple(_complete(k, table, channels, ramps) for k in looks))
 
 
 def _complete(
-    look: ClassLook, tomo: Tomogram, channels: Sequence[str], ramps: dict[str, Any]
+    look: ClassLook, table: ClassTable, channels: Sequence[str], ramps: dict[str, Any]
 ) -> ClassLook:
     if look.name not in channels:
         raise NotFoundError(
             f"no class {look.name!r} to draw: the probabilities have {', '.join(channels)}"
         )
-    color = look.color or tomo.classes[tomo.classes.index(look.name)].color
+    color = look.color or table[table.index(look.name)].color
     low = round(ramps[look.name]["low"], 4) if look.low is None else look.low
     extinction = look.extinction
     if extinction is None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from otzi_pipelines.ingest.sources import Source
 
-__all__ = ["CHUNK_VOXELS", "Sweep", "slab_planes"]
+__all__ = ["CHUNK_VOXELS", "StripReader", "slab_planes"]
 
 T = TypeVar("T")
 
@@ -58,8 +58,8 @@ def slab_planes(source: Source, memory_bytes: int | None, threads: int) -> int:
     return CHUNK_VOXELS * min(layers, _SHARD_VOXELS // CHUNK_VOXELS)
 
 
-class Sweep:
-    """A read of the whole source: ``sweep(name, visit)`` yields what `visit` gives for each strip.
+class StripReader:
+    """Reads of a whole source: ``read(name, visit)`` yields what `visit` gives for each strip.
 
     Strips are 64 planes of 64 rows, in the order of z and y, whatever the depth of the slabs.
     """

@@ -1,0 +1,1 @@
+"""Verb evaluate: how well a segmentation agrees with a truth, over whole volumes."""

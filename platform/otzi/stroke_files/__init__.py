@@ -1,0 +1,1 @@
+"""Strokes as other programs keep them: ilastik projects, napari tables and TIFF label volumes."""
