@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import dask.array as da
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from commands import Run
 from otzi.cli import main
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from otzi.tomogram import Tomogram
 
 SPACING_ANGSTROM = (20.0, 10.0, 10.0)
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("otzi", deadline=None)
+settings.load_profile("otzi")
 
 
 def require(part: str, reason: str) -> None:

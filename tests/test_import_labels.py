@@ -88,7 +88,7 @@ def test_a_network_learns_nothing_where_nothing_is_labelled(
 def test_what_is_no_label_volume_of_the_tomogram_is_refused(
     tomo: Tomogram, tmp_path: Path, labels: np.ndarray
 ) -> None:
-    with pytest.raises(StrokesError, match="69 × 20 × 67 .* 70 × 20 × 67"):
+    with pytest.raises(StrokesError, match=r"69 × 20 × 67 .* 70 × 20 × 67"):
         import_labels(tomo, write(tmp_path / "short.mrc", labels[1:]), "truth")
     with pytest.raises(StrokesError, match="labels no voxel"):
         import_labels(tomo, write(tmp_path / "empty.mrc", labels * 0), "truth")

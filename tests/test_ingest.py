@@ -296,3 +296,16 @@ def test_new_collections_have_the_default_classes(tmp_path: Path) -> None:
     col = create_collection(tmp_path / "d", ("background", "ribosome"))
     ingest(col, [tmp_path / "a.mrc"])
     assert col.ids == ("a",)
+
+
+def test_classes_are_those_of_a_new_collection(tmp_path: Path, otzi: Otzi) -> None:
+    source = _write(tmp_path, "a.mrc", mrc_bytes(VOLUME))
+    words = ("ingest", tmp_path / "c", source, "--classes", "background,membrane,cytoplasm")
+    assert otzi(*words).code == 0
+    assert open_collection(tmp_path / "c").classes.names == ("background", "membrane", "cytoplasm")
+    assert otzi(*words).code == 0
+    run = otzi("ingest", tmp_path / "c", source, "--classes", "background,ribosome")
+    assert (run.code, "leave --classes out" in run.err) == (2, True)
+    run = otzi("ingest", tmp_path / "d", source, "--classes", "background,Ribo some")
+    assert (run.code, "lower-case letters" in run.err) == (2, True)
+    assert not (tmp_path / "d").exists()

@@ -15,7 +15,7 @@ import torch
 
 import otzi as library
 from checkpoints import Calls, lightning_document, state_dict, write
-from labelled import shells
+from labelled import add_labels, shells
 from otzi.classes import DEFAULT_CLASSES
 from otzi.collection import Collection, create_collection
 from otzi.errors import CannotCreate, ConfigurationError, ModelError
@@ -24,6 +24,7 @@ from otzi.tiles.infer import TorchModel
 from otzi.tiles.unet import UNet, UNetConfig
 from otzi.tiles.weights import ModelCard, load_card, save_model
 from otzi_pipelines.interchange import export_onnx, import_checkpoint
+from otzi_pipelines.train.settings import TrainSettings
 from otzi_pipelines.train.training import train
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def test_an_imported_model_segments(
     assert (found.sum(0, dtype=int) == 255).all()
     model = library.load_model(file, device="cpu")
     lazy = library.predict_tiles(tomo.raw, model, tile=32, overlap=16, dtype="uint8")
-    # The same bits by another way: the checkpoint itself, the lazy view.
-    np.testing.assert_array_equal(found, lazy.values)
+    # Another way: the checkpoint itself, the lazy view; on other threads sums end in other bits.
+    assert np.abs(found - lazy.values.astype(int)).max() <= 1
     assert len(np.unique(found)) > 5
 
 
@@ -131,9 +132,16 @@ def test_a_hostile_checkpoint_leaves_nothing(tmp_path: Path, otzi: Otzi) -> None
 
 
 def test_training_does_not_start_from_a_published_network(
-    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    add_tomogram: Callable[..., Tomogram], tmp_path: Path
 ) -> None:
+    density, labels = shells((16, 32, 32))
+    tomo = add_tomogram(density)
+    add_labels(tomo, labels)
     import_checkpoint(checkpoint(tmp_path), tmp_path / "published")
+    settings = TrainSettings(steps=1, batch=1, crop_voxels=16, grid_voxels=16)
+    options = {"settings": settings, "start": tmp_path / "published", "device": "cpu"}
+    with pytest.raises(ModelError, match="published is a published network"):
+        train(tomo.collection, labels="net", model=tmp_path / "model", **options)
 
 
 def own_model(folder: Path) -> Path:

@@ -148,7 +148,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     write_strokes(path, Strokes("tall", tomo.classes.names, tuple(strokes)))
     import_strokes(tall, path)
     make(tall, "whole")
-    original = module.label_block
+    original, arithmetic = module.block_labeller("cpu")
     computed: list[Any] = []
 
     def first_half(volume: Any, held: Any, inner: Any, *rest: Any) -> Any:
@@ -156,7 +156,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
             raise KeyboardInterrupt
         return original(volume, held, inner, *rest)
 
-    monkeypatch.setattr(module, "label_block", first_half)
+    monkeypatch.setattr(module, "block_labeller", lambda device: (first_half, arithmetic))
     with pytest.raises(KeyboardInterrupt):
         make(tall, "again")
     assert not tall.has("labels/again")
@@ -165,7 +165,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
         computed.append(arguments[2])
         return original(*arguments)
 
-    monkeypatch.setattr(module, "label_block", counted)
+    monkeypatch.setattr(module, "block_labeller", lambda device: (counted, arithmetic))
     make(tall, "again")
     assert [box.stop[2] for box in computed] == [300]
     assert tall.manifest("labels/again").items() >= {

@@ -197,7 +197,9 @@ def command(
     collection: CollectionArgument,
     tomograms: TomogramsArgument = None,
     *,
-    model: Annotated[Path, typer.Option(help="A model folder.", metavar="DIR|FILE")],
+    model: Annotated[
+        Path, typer.Option(help="A model folder, or a Nano-Ötzi .ckpt.", metavar="DIR|FILE")
+    ],
     name: Annotated[str, typer.Option(help="Of the probabilities.")],
     tile: Annotated[int, typer.Option(help="Side of a tile in voxels.", min=1)] = 128,
     overlap: Annotated[int, typer.Option(help="Of neighbouring tiles, in voxels.", min=0)] = 32,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from otzi.pseudo.bank import FeatureBank
     from otzi.pseudo.forest import StrokeForest
     from otzi.pseudo.lazy import features, pseudo_labels
+    from otzi.pseudo.uncertainty import uncertainty
     from otzi.tiles.graph import predict_tiles
     from otzi.tiles.weights import load_model
     from otzi.tomogram import Tomogram
@@ -34,6 +35,7 @@ __all__ = [
     "open_collection",
     "predict_tiles",
     "pseudo_labels",
+    "uncertainty",
 ]
 
 _HOMES = {
@@ -49,6 +51,7 @@ _HOMES = {
     "open_collection": "otzi.collection",
     "predict_tiles": "otzi.tiles.graph",
     "pseudo_labels": "otzi.pseudo.lazy",
+    "uncertainty": "otzi.pseudo.uncertainty",
 }
 
 

@@ -71,6 +71,7 @@ def ingest(
     salvage: bool = False,
     nonfinite: Fill = None,
     update: bool = False,
+    classes: Sequence[str] | None = None,
     listen: Listener = ignore,
 ) -> IngestReport:
     """Give the report of a batch: each source is published, done already, or quarantined.
@@ -102,6 +103,8 @@ def ingest(
         Take the whole sections of files that are cut short, and mark what is made of them.
     nonfinite
         ``mean`` or a value, which ``train`` and ``compact`` store for voxels that are not finite.
+    classes
+        Names of a new collection's classes, the background first; the published four if None.
     update
         Replace a tomogram whose source or settings changed, once the new revision is whole.
     listen
@@ -126,7 +129,11 @@ def ingest(
         raise UsageError(
             f"--id {checked_name(tomogram, 'tomogram')} is for 1 source, not {len(paths)}"
         )
-    col = collection if isinstance(collection, Collection) else _opened(as_location(collection))
+    col = (
+        collection
+        if isinstance(collection, Collection)
+        else _opened(as_location(collection), classes)
+    )
     plan = make_plan(
         col,
         paths,
@@ -191,8 +198,16 @@ def _outcome(step: Task | IngestItem, ran: dict[str, IngestItem]) -> IngestItem:
     return step
 
 
-def _opened(path: Location) -> Collection:
-    return open_collection(path, mode="r+") if is_collection(path) else create_collection(path)
+def _opened(path: Location, classes: Sequence[str] | None) -> Collection:
+    if not is_collection(path):
+        return create_collection(path, classes)
+    col = open_collection(path, mode="r+")
+    if classes is not None and tuple(classes) != col.classes.names:
+        raise UsageError(
+            f"{path} has the classes {', '.join(col.classes.names)}, not {', '.join(classes)}: "
+            "leave --classes out, or make another collection"
+        )
+    return col
 
 
 def _check_space(folder: Path, tasks: Sequence[Task], workers: int) -> None:

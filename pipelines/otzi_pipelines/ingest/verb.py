@@ -56,6 +56,13 @@ def command(
             help="Voxels that are not finite: kept, or filled with the mean or a value.",
         ),
     ] = "keep",
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME…",
+            help="Of a new collection, the background first; the published four if left out.",
+        ),
+    ] = None,
     update: Annotated[
         bool, typer.Option("--update", help="Replace tomograms whose source or settings changed.")
     ] = False,
@@ -77,6 +84,7 @@ def command(
         salvage=salvage,
         nonfinite=parse_nonfinite(nonfinite),
         update=update,
+        classes=None if classes is None else classes.split(","),
         listen=console,
     )
     lines = [f"{item.state:<12} {item.id:<24} {item.source}" for item in report.items]

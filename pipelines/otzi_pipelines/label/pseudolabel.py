@@ -14,7 +14,7 @@ from otzi.memory import give_back_freed_memory, usable_cores
 from otzi.pseudo.bank import FeatureBank
 from otzi.pseudo.forest import EarlyExit, StrokeForest, checked_early_exit
 from otzi.pseudo.forest_file import save_forest
-from otzi.pseudo.lazy import label_block
+from otzi.pseudo.lazy import block_labeller
 from otzi.tiles.blend import quantise
 from otzi_pipelines.label.plan import CHUNK_VOXELS, plan_labels
 from otzi_pipelines.label.report import forest_facts
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from otzi.box import Box
+    from otzi.pseudo.lazy import LabelBlock
     from otzi.store.product import ProductWriter
+    from otzi.tiles.weights import Device
     from otzi.tomogram import Tomogram
     from otzi_pipelines.label.plan import LabelPlan
 
@@ -49,15 +51,16 @@ def pseudolabel(
     seed: int = 0,
     early_exit: EarlyExit | None = None,
     workers: int | None = None,
+    device: Device = "cpu",
     memory_bytes: int | None = None,
     listen: Listener = ignore,
 ) -> bool:
     """Publish ``labels/NAME`` from the strokes of a tomogram; tell whether there was work to do.
 
-    The bytes are the same for any number of workers and any memory. The forest lies in the
-    product's folder ``forest``, and the attribute ``forest`` says how it was trained. The channels
-    of the stroke voxels are kept there, too: after more strokes, only those of new voxels are
-    computed.
+    On one kind of device the bytes are the same for any number of workers and any memory. The
+    forest lies in the product's folder ``forest``, and the attribute ``forest`` says how it was
+    trained. The channels of the stroke voxels are kept there, too: after more strokes, only those
+    of new voxels are computed.
 
     Parameters
     ----------
@@ -80,6 +83,8 @@ def pseudolabel(
     workers
         Blocks at the same time, at most: fewer where the memory allows no more; one for each core
         if None.
+    device
+        Where blocks are labelled; the strokes' features and the forest are the processor's.
     memory_bytes
         What the process may take in all; not bounded if None.
     listen
@@ -99,6 +104,7 @@ def pseudolabel(
     bank = bank or FeatureBank()
     workers = workers or usable_cores()
     checked_early_exit(early_exit)
+    label, arithmetic = block_labeller(device)
     product, parents = f"labels/{name}", ("raw", "strokes")
     recipe = {
         "verb": "pseudolabel",
@@ -153,13 +159,14 @@ def pseudolabel(
             downsample="mean" if soft else "mode",
             recipe=recipe,
             parents=parents,
-            inputs={"forest": forest.sha256},
+            inputs={"forest": forest.sha256, "arithmetic": arithmetic},
         ) as writer:
             _write_blocks(
                 writer,
                 read,
                 forest,
                 plan,
+                label=label,
                 early_exit=early_exit,
                 stored=partial(stored_labels, soft=soft, classes=classes),
                 listen=listen,
@@ -199,6 +206,7 @@ def _write_blocks(
     forest: StrokeForest,
     plan: LabelPlan,
     *,
+    label: LabelBlock,
     early_exit: EarlyExit | None,
     stored: Callable[[NDArray[np.float32]], NDArray[np.uint8]],
     listen: Listener,
@@ -212,7 +220,7 @@ def _write_blocks(
 
     def one(inner: Box) -> int:
         held = inner.grow(forest.bank.halo_voxels).clip(shape)
-        probabilities, n = label_block(read(held), held, inner, forest, early_exit)
+        probabilities, n = label(read(held), held, inner, forest, early_exit)
         writer[region(inner)] = stored(probabilities)
         return n
 

@@ -15,6 +15,7 @@ from otzi.errors import NotFoundError, UsageError
 from otzi.memory import parse_bytes
 from otzi.pseudo.bank import FEATURES, SCALES, FeatureBank
 from otzi.pseudo.forest import checked_early_exit
+from otzi.tiles.weights import Device
 from otzi_pipelines.label.picture import checked_picture, save_picture
 from otzi_pipelines.label.pseudolabel import Classes, pseudolabel
 from otzi_pipelines.label.report import RunReport, forest_text
@@ -37,7 +38,12 @@ def strokes_verb(
     console: Console,
     collection: CollectionArgument,
     tomogram: TomogramArgument,
-    file: Annotated[Path, typer.Argument(help="JSON; or labels as MRC or Zarr, 0 = unlabelled.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON, napari CSV, ilastik project; or labels as MRC, TIFF, Zarr, 0 = unlabelled."
+        ),
+    ],
     *,
     append: Annotated[bool, typer.Option("--append", help="Add to those there are.")] = False,
 ) -> None:
@@ -89,6 +95,7 @@ def pseudolabel_verb(
     ] = None,
     memory: Annotated[str | None, typer.Option(help="Not to be exceeded: 4GB, 512MiB.")] = None,
     workers: Annotated[int | None, typer.Option(help="Blocks at the same time.", min=1)] = None,
+    device: Annotated[Device, typer.Option(help="Where blocks are labelled.")] = "cpu",
 ) -> None:
     """Turn strokes into dense labels, by features and a forest for each tomogram."""
     memory_bytes = None if memory is None else parse_bytes(memory)
@@ -110,6 +117,7 @@ def pseudolabel_verb(
             seed=seed,
             early_exit=stop,
             workers=workers,
+            device=device,
             memory_bytes=memory_bytes,
             listen=report,
         )

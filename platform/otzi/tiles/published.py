@@ -6,6 +6,7 @@ for the sake of equal results. Our own network has none, see `otzi.tiles.unet`.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from math import isfinite
@@ -20,7 +21,7 @@ from otzi.normalise import MIN_MAX
 from otzi.settings import STRICT
 from otzi.tiles.torch_file import TorchFile
 from otzi.tiles.unpickle import Record, StoredTensor
-from otzi.tiles.weights import NANO_OETZI, ModelCard
+from otzi.tiles.weights import NANO_OETZI, ModelCard, serialised
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +42,7 @@ _OTHERS = {
     "module_L": "StandardUNet",
     "dense": "DenseNet",
 }
-"""Networks of the same project that have never been published trained, by a mark of their keys."""
+"""Other networks of the same project, by a mark of their keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,7 @@ def read_published(path: Path) -> tuple[ResidualUNet3D, ModelCard]:
             config=asdict(config),
             spacing_angstrom=None,
             training=_training(document) | {"source": {"file": path.name, "sha256": file.sha256}},
+            sha256=hashlib.sha256(serialised(network)).hexdigest(),
             architecture=NANO_OETZI,
             normalisation=MIN_MAX,
         )

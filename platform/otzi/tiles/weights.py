@@ -38,6 +38,7 @@ __all__ = [
     "load_model",
     "require_torch",
     "save_model",
+    "serialised",
 ]
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -86,10 +87,7 @@ def save_model(folder: Path, network: Network, card: ModelCard) -> ModelCard:
     OutOfSpace, AccessDenied
         If the folder cannot be written.
     """
-    from safetensors.torch import save
-
-    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    weights = save(tensors)
+    weights = serialised(network)
     document = asdict(card) | {"sha256": hashlib.sha256(weights).hexdigest()}
     with disk_errors(folder, "writing"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,6 +97,13 @@ def save_model(folder: Path, network: Network, card: ModelCard) -> ModelCard:
         with writing_whole(folder / CARD_FILE) as file:
             file.write(json.dumps(document, indent=2).encode())
     return load_card(folder)
+
+
+def serialised(network: Network) -> bytes:
+    """Give the content of the weights file of a network; the same for the same weights."""
+    from safetensors.torch import save
+
+    return save({name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()})
 
 
 def load_card(path: str | Path) -> ModelCard:
