@@ -227,7 +227,7 @@ def test_amira_and_fei_files_without_stamp_are_read(tmp_path: Path) -> None:
         (b"", TruncatedMRC, "has 0 bytes, an MRC header alone has 1024"),
         (bytes(2000), NotAnMRC, "make no sense"),
         (b"Once upon a time " * 100, NotAnMRC, "make no sense"),
-        (gzip.compress(b"x" * 2000), NotAnMRC, "gunzip"),
+        (gzip.compress(b"x" * 2000, mtime=0), NotAnMRC, "gunzip"),
         (b"BZh91AY" + bytes(2000), NotAnMRC, "bunzip2"),
         (b"II*\0" + bytes(2000), NotAnMRC, "TIFF"),
         (mrc_bytes(VOLUME, mode=3), UnsupportedMRC, r"mode 3 \(complex int16\)"),
