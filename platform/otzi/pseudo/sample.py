@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from otzi.events import Listener, ignore, step
+from otzi.events import Listener, ignore
+from otzi.parallel import in_threads
 from otzi.pseudo.lazy import slab_planes
 
 if TYPE_CHECKING:
@@ -66,10 +66,6 @@ def sample(
             samples[here] = channels[:, z, y, x].T
 
     blocks = list(voxels.by_block(BLOCK_VOXELS))
-    with (
-        step(listen, "features of strokes", len(blocks), "blocks") as work,
-        ThreadPoolExecutor(workers) as pool,
-    ):
-        for _ in pool.map(one, blocks):
-            work.advance()
+    for _ in in_threads(one, blocks, "features of strokes", "blocks", listen, workers):
+        pass
     return samples

@@ -44,8 +44,7 @@ class NormalisedDensity:
         self.shape = tomo.shape
         self._normalise = Normalisation.of(tomo.raw, normalisation)
         self._array = tomo.array("raw", cache_bytes=cache_bytes)
-        quantisation = tomo.attributes("raw").get("quantisation") or {"scale": 1, "offset": 0}
-        self._scale, self._offset = (np.float32(quantisation[key]) for key in ("scale", "offset"))
+        self._scale, self._offset = map(np.float32, tomo.quantisation)
 
     def __call__(self, box: Box) -> NDArray[np.float32]:
         """Give the normalised density of a box inside the volume."""
