@@ -19,10 +19,10 @@ from labelled import add_labels, shells
 from otzi.classes import DEFAULT_CLASSES
 from otzi.collection import Collection, create_collection
 from otzi.errors import CannotCreate, ConfigurationError, ModelError
+from otzi.networks.unet import UNet, UNetConfig
+from otzi.networks.weights import ModelCard, load_card, save_model
 from otzi.normalise import MIN_MAX
 from otzi.tiles.infer import TorchModel
-from otzi.tiles.unet import UNet, UNetConfig
-from otzi.tiles.weights import ModelCard, load_card, save_model
 from otzi_pipelines.interchange import export_onnx, import_checkpoint
 from otzi_pipelines.train.settings import TrainSettings
 from otzi_pipelines.train.training import train

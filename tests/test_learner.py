@@ -11,7 +11,7 @@ import torch
 from labelled import UNKNOWN, one_hot, shells
 from otzi.errors import ConfigurationError
 from otzi.metrics import Agreement
-from otzi.tiles.unet import UNetConfig
+from otzi.networks.unet import UNetConfig
 from otzi_pipelines.train.checkpoint import Checkpoint
 from otzi_pipelines.train.crops import Crop
 from otzi_pipelines.train.learner import Learner, network_config

@@ -16,8 +16,8 @@ import xarray as xr
 import otzi as library
 from checkpoints import HPARAMS, Calls, lightning_document, shapes, state_dict, write
 from otzi.errors import ConfigurationError, ModelError, NotFoundError, UsageError
+from otzi.networks.published import NanoOetziConfig, ResidualUNet3D, read_published
 from otzi.normalise import MIN_MAX
-from otzi.tiles.published import NanoOetziConfig, ResidualUNet3D, read_published
 from references import published_network
 
 if TYPE_CHECKING:

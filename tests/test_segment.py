@@ -20,11 +20,11 @@ from labelled import shells
 from otzi.errors import MemoryBudgetError, ModelError, UsageError
 from otzi.events import Advanced, Event, Noted, Warned
 from otzi.memory import resident_memory_bytes
+from otzi.networks.unet import UNet, UNetConfig
+from otzi.networks.weights import ModelCard, load_model, save_model
 from otzi.store.groups import read_group
 from otzi.tiles.infer import TorchModel
 from otzi.tiles.plan import TilePlan
-from otzi.tiles.unet import UNet, UNetConfig
-from otzi.tiles.weights import ModelCard, load_model, save_model
 from otzi_pipelines import segment as module
 from otzi_pipelines.segment import segment
 

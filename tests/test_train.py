@@ -13,8 +13,8 @@ from labelled import add_labels, shells
 from otzi.errors import CannotCreate, ConfigurationError, ModelError, NotFoundError
 from otzi.events import Advanced, Event, Noted
 from otzi.metrics import Agreement
+from otzi.networks.weights import ModelCard, load_model
 from otzi.tiles.graph import predict_tiles
-from otzi.tiles.weights import ModelCard, load_model
 from otzi_pipelines.train.settings import TrainSettings
 from otzi_pipelines.train.training import train
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from otzi.errors import ConfigurationError, UsageError
-from otzi.tiles.unet import UNet, UNetConfig
+from otzi.networks.unet import UNet, UNetConfig
 
 
 def small(**changes: object) -> UNet:

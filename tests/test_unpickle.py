@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from checkpoints import Calls, lightning_document, state_dict, write
 from otzi.errors import ModelError, NotFoundError
-from otzi.tiles.torch_file import TorchFile
-from otzi.tiles.unpickle import Global, Record, unpickle
+from otzi.networks.torch_file import TorchFile
+from otzi.networks.unpickle import Global, Record, unpickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

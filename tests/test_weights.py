@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 import otzi
 from otzi.errors import DeviceUnavailable, ModelError, NotFoundError, UsageError
-from otzi.tiles.unet import UNet, UNetConfig
-from otzi.tiles.weights import ModelCard, load_card, load_model, save_model
+from otzi.networks.unet import UNet, UNetConfig
+from otzi.networks.weights import ModelCard, load_card, load_model, save_model
 
 if TYPE_CHECKING:
     from pathlib import Path

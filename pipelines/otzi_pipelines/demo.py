@@ -15,9 +15,9 @@ from otzi.console import Console
 from otzi.errors import CannotCreate
 from otzi.events import step
 from otzi.memory import format_bytes, parse_bytes, peak_memory_bytes, usable_cores
+from otzi.networks.weights import load_model
 from otzi.pseudo.bank import FeatureBank
 from otzi.strokes import read_strokes
-from otzi.tiles.weights import load_model
 from otzi_pipelines.demo_data import TOMOGRAM, strokes_file, unpack_tomogram
 from otzi_pipelines.ingest.batch import ingest
 from otzi_pipelines.label.pseudolabel import pseudolabel

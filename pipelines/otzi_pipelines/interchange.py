@@ -17,11 +17,11 @@ from otzi.cli import verb
 from otzi.console import Console
 from otzi.errors import CannotCreate, ConfigurationError, ModelError, disk_errors
 from otzi.files import sync_folder, writing_whole
-from otzi.tiles.weights import CARD_FILE, load_card, load_model, require_torch, save_model
+from otzi.networks.weights import CARD_FILE, load_card, load_model, require_torch, save_model
 
 if TYPE_CHECKING:
+    from otzi.networks.weights import ModelCard
     from otzi.tiles.infer import TorchModel
-    from otzi.tiles.weights import ModelCard
 
 __all__ = ["export_onnx", "import_checkpoint", "model"]
 
@@ -39,14 +39,14 @@ def import_checkpoint(file: Path, folder: Path) -> ModelCard:
     Raises
     ------
     NotFoundError, ModelError
-        If there is no checkpoint, or none that is taken; see `otzi.tiles.published`.
+        If there is no checkpoint, or none that is taken; see `otzi.networks.published`.
     CannotCreate
         If the folder holds something else.
     OutOfSpace, AccessDenied, TemporaryFailure
         If it cannot be written.
     """
     require_torch()
-    from otzi.tiles.published import read_published
+    from otzi.networks.published import read_published
 
     network, card = read_published(file)
     if (folder / CARD_FILE).is_file():

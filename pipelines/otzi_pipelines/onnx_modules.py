@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from otzi.tiles.weights import Network
+    from otzi.networks.weights import Network
 
 __all__ = ["Probabilities"]
 

@@ -21,11 +21,11 @@ from otzi.memory import (
     resident_memory_bytes,
     usable_cores,
 )
+from otzi.networks.weights import Device, load_model
 from otzi.tiles.blend import ProbabilityType
 from otzi.tiles.density import NormalisedDensity, slab_bytes
 from otzi.tiles.graph import store_tiles, window
 from otzi.tiles.plan import TilePlan
-from otzi.tiles.weights import Device, load_model
 
 if TYPE_CHECKING:
     from otzi.box import Box, Zyx

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from otzi.classes import ClassTable
     from otzi.collection import Collection, create_collection, open_collection
     from otzi.errors import OtziError
+    from otzi.networks.weights import load_model
     from otzi.pseudo.bank import FeatureBank
     from otzi.pseudo.forest import StrokeForest
     from otzi.pseudo.lazy import features, pseudo_labels
     from otzi.pseudo.uncertainty import uncertainty
     from otzi.tiles.graph import predict_tiles
-    from otzi.tiles.weights import load_model
     from otzi.tomogram import Tomogram
 
 __version__ = "0.1.0"
@@ -47,7 +47,7 @@ _HOMES = {
     "Tomogram": "otzi.tomogram",
     "create_collection": "otzi.collection",
     "features": "otzi.pseudo.lazy",
-    "load_model": "otzi.tiles.weights",
+    "load_model": "otzi.networks.weights",
     "open_collection": "otzi.collection",
     "predict_tiles": "otzi.tiles.graph",
     "pseudo_labels": "otzi.pseudo.lazy",

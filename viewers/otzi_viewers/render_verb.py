@@ -19,8 +19,8 @@ from otzi.console import Console
 from otzi.errors import DeviceUnavailable, NotFoundError, UsageError
 from otzi.events import Listener, ignore
 from otzi.memory import parse_bytes
+from otzi.networks.weights import Device
 from otzi.settings import load_settings
-from otzi.tiles.weights import Device
 from otzi_viewers.render.output import check_output, read_texts, write_picture
 from otzi_viewers.render.scene import Output, Quality, Scene, scene_toml
 

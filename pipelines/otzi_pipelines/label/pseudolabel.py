@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from otzi.box import Box
+    from otzi.networks.weights import Device
     from otzi.pseudo.lazy import LabelBlock
     from otzi.store.product import ProductWriter
-    from otzi.tiles.weights import Device
     from otzi.tomogram import Tomogram
     from otzi_pipelines.label.plan import LabelPlan
 

@@ -13,9 +13,9 @@ from otzi.collection import open_collection
 from otzi.console import Console
 from otzi.errors import NotFoundError, UsageError
 from otzi.memory import parse_bytes
+from otzi.networks.weights import Device
 from otzi.pseudo.bank import FEATURES, SCALES, FeatureBank
 from otzi.pseudo.forest import checked_early_exit
-from otzi.tiles.weights import Device
 from otzi_pipelines.label.picture import checked_picture, save_picture
 from otzi_pipelines.label.pseudolabel import Classes, pseudolabel
 from otzi_pipelines.label.report import RunReport, forest_text

@@ -9,8 +9,8 @@ import torch
 
 from otzi.errors import ConfigurationError
 from otzi.metrics import Agreement
+from otzi.networks.unet import UNet, UNetConfig
 from otzi.tiles.infer import choose_device
-from otzi.tiles.unet import UNet, UNetConfig
 from otzi_pipelines.train.checkpoint import Checkpoint
 from otzi_pipelines.train.losses import cross_entropy
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from otzi.tiles.weights import Device
+    from otzi.networks.weights import Device
     from otzi_pipelines.train.crops import Crop
     from otzi_pipelines.train.settings import TrainSettings
 

@@ -49,8 +49,8 @@ class TrainSettings:
     width: int | None = None
     levels: int | None = None
     kernel: tuple[int, int, int] | None = None
-    """These three are fields of `otzi.tiles.unet.UNetConfig`, whose defaults they have; a training
-    that starts from a model has that model's."""
+    """These three are fields of `otzi.networks.unet.UNetConfig`, whose defaults they have; a
+    training that starts from a model has that model's."""
 
     validate_every: int = 500
     """In steps."""

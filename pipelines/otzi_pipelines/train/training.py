@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from otzi.errors import CannotCreate, ModelError, NotFoundError, disk_errors
 from otzi.events import Listener, Noted, ignore, step
-from otzi.tiles.weights import (
+from otzi.networks.weights import (
     CARD_FILE,
     WEIGHTS_FILE,
     Device,
@@ -97,7 +97,7 @@ def train(
         listen(Noted(f"{model} is done already"))
         return finished
     require_torch()
-    from otzi.tiles.unet import UNet
+    from otzi.networks.unet import UNet
     from otzi_pipelines.train.checkpoint import Checkpoint
     from otzi_pipelines.train.learner import Learner, network_config
 

@@ -12,8 +12,8 @@ from otzi.arguments import CollectionArgument
 from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
+from otzi.networks.weights import Device
 from otzi.settings import load_settings
-from otzi.tiles.weights import Device
 from otzi_pipelines.train.settings import TrainSettings
 from otzi_pipelines.train.training import train
 

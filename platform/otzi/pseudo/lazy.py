@@ -21,16 +21,16 @@ from dask.delayed import delayed
 
 from otzi.box import Box, Zyx
 from otzi.errors import UsageError
-from otzi.tiles.weights import require_torch
+from otzi.networks.weights import require_torch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from otzi.networks.weights import Device
     from otzi.pseudo.bank import FeatureBank
     from otzi.pseudo.forest import EarlyExit, StrokeForest
-    from otzi.tiles.weights import Device
 
 __all__ = [
     "LabelBlock",

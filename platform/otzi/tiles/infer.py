@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from otzi.errors import DeviceUnavailable, MemoryBudgetError, UsageError
-from otzi.tiles.weights import NANO_OETZI, RESIDUAL_UNET, Device, load_model
+from otzi.networks.weights import NANO_OETZI, RESIDUAL_UNET, Device, load_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from otzi.box import Zyx
-    from otzi.tiles.weights import ModelCard, Network
+    from otzi.networks.weights import ModelCard, Network
 
 __all__ = ["Model", "TorchModel", "choose_device"]
 

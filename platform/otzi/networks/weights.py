@@ -21,9 +21,9 @@ from otzi.settings import STRICT, read_settings
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from otzi.networks.published import ResidualUNet3D
+    from otzi.networks.unet import UNet
     from otzi.tiles.infer import TorchModel
-    from otzi.tiles.published import ResidualUNet3D
-    from otzi.tiles.unet import UNet
 
     Network: TypeAlias = UNet | ResidualUNet3D
 
@@ -50,7 +50,7 @@ WEIGHTS_FILE = "weights.safetensors"
 
 RESIDUAL_UNET = "residual-unet"
 NANO_OETZI = "nano-oetzi"
-"""Architectures: our own network, and the published ones (`otzi.tiles.published`)."""
+"""Architectures: our own network, and the published ones (`otzi.networks.published`)."""
 
 _FORMAT = 1
 
@@ -64,7 +64,7 @@ class ModelCard:
     classes: tuple[str, ...]
     """Class names in the order of the channels."""
     config: dict[str, Any]
-    """The fields of `otzi.tiles.unet.UNetConfig`, or of that of the `architecture`."""
+    """The fields of `otzi.networks.unet.UNetConfig`, or of that of the `architecture`."""
     spacing_angstrom: tuple[float, float, float] | None
     """Voxel size, z, y, x, of what it was trained on; None where it is not known."""
     training: dict[str, Any] = field(default_factory=dict)
@@ -165,16 +165,16 @@ def load_model(
     path = Path(path)
     if path.suffix == ".ckpt":
         require_torch()
+        from otzi.networks.published import read_published
         from otzi.tiles.infer import TorchModel
-        from otzi.tiles.published import read_published
 
         return TorchModel(*read_published(path), path.resolve(), device=device, threads=threads)
     card = load_card(path)
     folder = _model_folder(path)
     require_torch()
+    from otzi.networks.published import NanoOetziConfig, ResidualUNet3D
+    from otzi.networks.unet import UNet, UNetConfig
     from otzi.tiles.infer import TorchModel
-    from otzi.tiles.published import NanoOetziConfig, ResidualUNet3D
-    from otzi.tiles.unet import UNet, UNetConfig
 
     source = f"config of {folder / CARD_FILE}"
     config: UNetConfig | NanoOetziConfig

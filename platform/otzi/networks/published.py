@@ -1,7 +1,7 @@
 """The published Nano-Ötzi network, its names those of its checkpoints, and how these are read.
 
 Its first layer is a norm of the raw tile, which takes away the contrast between tiles: that is kept
-for the sake of equal results. Our own network has none, see `otzi.tiles.unet`.
+for the sake of equal results. Our own network has none, see `otzi.networks.unet`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from otzi.classes import DEFAULT_CLASSES
 from otzi.errors import ConfigurationError, ModelError, NotFoundError, UsageError
+from otzi.networks.torch_file import TorchFile
+from otzi.networks.unpickle import Record, StoredTensor
+from otzi.networks.weights import NANO_OETZI, ModelCard, serialised
 from otzi.normalise import MIN_MAX
 from otzi.settings import STRICT
-from otzi.tiles.torch_file import TorchFile
-from otzi.tiles.unpickle import Record, StoredTensor
-from otzi.tiles.weights import NANO_OETZI, ModelCard, serialised
 
 if TYPE_CHECKING:
     from pathlib import Path

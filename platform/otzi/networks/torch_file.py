@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
 import torch
 
 from otzi.errors import ModelError, disk_errors
-from otzi.tiles.unpickle import unpickle
+from otzi.networks.unpickle import unpickle
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from otzi.tiles.unpickle import Storage, StoredTensor
+    from otzi.networks.unpickle import Storage, StoredTensor
 
 __all__ = ["TorchFile"]
 
