@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from otzi.settings import read_settings
-from otzi_pipelines.score import estimate_ramps
+from otzi_pipelines.ramps.estimate import estimate_ramps
 from otzi_viewers import render_verb
 from otzi_viewers.render.output import read_texts
 from otzi_viewers.render.scene import Quality, Scene

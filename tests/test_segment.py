@@ -25,8 +25,8 @@ from otzi.networks.weights import ModelCard, load_model, save_model
 from otzi.store.groups import read_group
 from otzi.tiles.infer import TorchModel
 from otzi.tiles.plan import TilePlan
-from otzi_pipelines import segment as module
-from otzi_pipelines.segment import segment
+from otzi_pipelines.segment import segmentation as module
+from otzi_pipelines.segment.segmentation import segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from otzi.errors import ConfigurationError, NotFoundError, UsageError
-from otzi_pipelines.score import estimate_ramps
+from otzi_pipelines.ramps.estimate import estimate_ramps
 from otzi_viewers.render.scene import ClassLook, Density, Scene
 from otzi_viewers.render.transfer import complete_scene, linear_color, transfer_of
 from pictures import add_probs, look

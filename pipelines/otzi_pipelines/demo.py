@@ -22,8 +22,8 @@ from otzi_pipelines.demo_data import TOMOGRAM, strokes_file, unpack_tomogram
 from otzi_pipelines.ingest.batch import ingest
 from otzi_pipelines.label.pseudolabel import pseudolabel
 from otzi_pipelines.label.stroke_import import import_strokes
-from otzi_pipelines.score import estimate_ramps
-from otzi_pipelines.segment import segment
+from otzi_pipelines.ramps.estimate import estimate_ramps
+from otzi_pipelines.segment.segmentation import segment
 from otzi_pipelines.train.settings import TrainSettings
 from otzi_pipelines.train.training import train
 from otzi_pipelines.view_product import build_view

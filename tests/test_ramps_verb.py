@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from otzi.errors import ConfigurationError, NotFoundError
-from otzi_pipelines.score import estimate_ramps
+from otzi_pipelines.ramps.estimate import estimate_ramps
 from references import isodata_of_values
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Ramps: from which probability on a class is seen."""
