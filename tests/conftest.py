@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from otzi.cli import main
 from otzi.collection import Collection, create_collection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from otzi.tomogram import Tomogram
 
 SPACING_ANGSTROM = (20.0, 10.0, 10.0)
+_DISK_BYTES = 8 << 20
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("otzi", deadline=None)
@@ -81,6 +84,24 @@ def add_tomogram(collection: Collection) -> Callable[..., Tomogram]:
         return collection[name]
 
     return add
+
+
+@pytest.fixture
+def disk(tmp_path: Path, require: Callable[[str, str], None]) -> Iterator[Path]:
+    """Give a file system of 8 MiB of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(folder)]
+    is_there = shutil.which("mount") is not None and os.geteuid() == 0
+    run = subprocess.run(command, capture_output=True, check=False) if is_there else None
+    if run is None or run.returncode:
+        why = run.stderr.decode().strip() if run else "it takes root and the command mount"
+        require("mount", f"no tmpfs can be mounted: {why}")
+    try:
+        yield folder
+    finally:
+        # Lazily: shards that were read stay open.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import torch
 
@@ -198,7 +199,7 @@ def keyed_uniform(seed: int, sample: int, step: int, pixels: np.ndarray, number:
     key = np.zeros(len(pixels), np.uint64)
     for part in (seed, sample, step, pixels, (number + 1) * 0x9E3779B9):
         key = scrambled((key + np.asarray(part).astype(np.uint64)) % 2**32)
-    return key / 2**32
+    return (key >> np.uint64(8)) / 2**24
 
 
 def trilinear(values: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -277,6 +278,68 @@ def marched(origins, directions, pixels, sample, medium, lamp, rules):
         depth[hit] = np.where((before > 0.5) & (after <= 0.5), half_gone, depth[hit])
         transmittance[hit] = after
     return np.column_stack([color, 1 - transmittance]), depth
+
+
+def viewer_marched(origins, directions, pixels, medium, lamp, view, seed):
+    """Give ``(n, 4)`` colour and opacity of rays as the published viewer draws them.
+
+    Its box is 2 long on the longest side and its rays are ``(x, y, -1/tan(fov/2))`` long; so many
+    steps of 0.001 of that length, opacity linear in the step, classes one after the other.
+    """
+    values = medium.data * medium.value_scale
+    half, longest = medium.extent / 2, medium.extent.max()
+    scale = view.distance / view.half_height if view.perspective else 1.0
+    steps = 0.001 * scale / (directions @ view.forward) * longest / 2
+    with np.errstate(divide="ignore"):
+        faces = np.stack([(-half - origins) / directions, (half - origins) / directions])
+    near = np.maximum(faces.min(axis=0).max(axis=1), 0)
+    far = faces.max(axis=0).min(axis=1)
+    jitter = keyed_uniform(seed, 0, 0xFFFFFFFF, pixels, 0)
+
+    def ramps_at(points):
+        texels = (points + half) * medium.texels_per_voxel
+        at = np.stack([trilinear(v, texels) for v in np.moveaxis(values, -1, 0)], axis=-1)
+        return np.clip((at - medium.low) * medium.inverse_span, 0, 1)
+
+    def masks_at(points):
+        inside = (np.abs(points) <= half).all(axis=-1)
+        return np.where(inside, ramps_at(points)[..., :-1].sum(axis=-1), 0)
+
+    color, opacity = np.zeros((len(pixels), 3)), np.zeros(len(pixels))
+    index = 0
+    while True:
+        along = near + (index + jitter) * steps
+        live = (along < far) & (opacity < 0.8)
+        if not live.any():
+            break
+        points = origins + along[:, None] * directions
+        ramps = ramps_at(points)
+        seen = np.flatnonzero(live & (ramps[:, :-1].sum(axis=1) > 0.2) & (ramps[:, -1] > 0.1))
+
+        def draw(number, seen=seen, index=index):
+            return keyed_uniform(seed, 0, index, pixels[seen], number)
+
+        here, occluded, shaded = points[seen], np.zeros(len(seen)), np.zeros(len(seen))
+        for probe in range(lamp.n_ao):
+            way = np.stack([2 * draw(4 * probe + axis) - 1 for axis in range(3)], axis=1)
+            way /= np.linalg.norm(way, axis=1, keepdims=True)
+            reach = lamp.ao_radius * (0.2 + 0.5 * draw(4 * probe + 3))
+            occluded += np.clip(1 - masks_at(here + way * reach[:, None]), 0, 1)
+        for probe in range(lamp.n_shadow):
+            t = 0.05 + 0.95 * probe / lamp.n_shadow
+            filled = np.minimum(masks_at(here + t * np.asarray(lamp.shadow_line)), 1)
+            shaded += np.clip((filled - 0.97) / 0.02, 0, 1)
+        occluded = np.clip(lamp.ao_strength * occluded / lamp.n_ao, 0, 1)[:, None]
+        shaded = np.clip(lamp.shadow_strength * shaded / lamp.n_shadow, 0, 1)[:, None]
+        for channel, class_color in enumerate(medium.color):
+            part = ramps[seen, channel] * ramps[seen, -1] * 0.001 / 0.0025
+            lit = class_color + (lamp.ao_tint - class_color) * occluded
+            lit = lit + (lamp.shadow_tint - lit) * shaded
+            color[seen] += ((1 - opacity[seen]) * part)[:, None] * lit
+            opacity[seen] += (1 - opacity[seen]) * part
+        opacity[opacity >= 0.8] = 1
+        index += 1
+    return np.column_stack([1.5 * color, opacity])
 
 
 # Training: the loss, voxel by voxel
@@ -475,3 +538,182 @@ def published_network(state: Mapping[str, torch.Tensor], tile: torch.Tensor) -> 
         x = functional.conv_transpose3d(x, weight, bias, stride=2, padding=1, output_padding=more)
         x = block(x + skip, f"model.decoders.{j}")
     return functional.conv3d(x, state["model.final_conv.weight"], state["model.final_conv.bias"])
+
+
+# Seams
+
+
+def plane_steps(volume: np.ndarray, axis: int, planes: Collection[int]) -> tuple[float, float]:
+    """Give the mean |difference| across the named planes of an axis and across all others."""
+    steps = np.abs(np.diff(np.moveaxis(volume.astype(np.int64), axis, 0), axis=0))
+    at = [step.mean() for i, step in enumerate(steps, 1) if i in planes]
+    others = [step.mean() for i, step in enumerate(steps, 1) if i not in planes]
+    return _mean(at), _mean(others)
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
+
+
+# Our own networks, in evaluation with batch norms
+
+
+def _normed(state: Mapping[str, torch.Tensor], name: str, x: torch.Tensor) -> torch.Tensor:
+    mean, variance, weight, bias = (
+        state[f"{name}.{part}"].reshape(-1, 1, 1, 1)
+        for part in ("running_mean", "running_var", "weight", "bias")
+    )
+    return (x - mean) / (variance + 1e-5).sqrt() * weight + bias
+
+
+def _convolved(
+    state: Mapping[str, torch.Tensor], name: str, x: torch.Tensor, stride: int = 1
+) -> torch.Tensor:
+    """Compute a convolution as a sum over the places of its kernel, of the volume in a rim of 0."""
+    import torch
+
+    weight = state[f"{name}.weight"]
+    rims = [k // 2 for k in weight.shape[2:]]
+    padded = torch.nn.functional.pad(x, [rim for rim in reversed(rims) for _ in "ab"])
+    total = torch.zeros(())
+    for place in np.ndindex(*weight.shape[2:]):
+        shifted = padded[(..., *(slice(i, i + n) for i, n in zip(place, x.shape[2:], strict=True)))]
+        total = total + torch.einsum("oi,bizyx->bozyx", weight[(..., *place)], shifted)
+    if f"{name}.bias" in state:
+        total = total + state[f"{name}.bias"].reshape(-1, 1, 1, 1)
+    return total[..., ::stride, ::stride, ::stride]
+
+
+def _upsampled(state: Mapping[str, torch.Tensor], name: str, x: torch.Tensor) -> torch.Tensor:
+    """Compute a transposed convolution whose blocks do not overlap: each voxel becomes a block."""
+    import torch
+
+    weight = state[f"{name}.weight"]
+    n, _, *sides = x.shape
+    blocks = torch.einsum("iozyx,niabc->noazbycx", weight, x)
+    sides = [side * k for side, k in zip(sides, weight.shape[2:], strict=True)]
+    return blocks.reshape(n, -1, *sides) + state[f"{name}.bias"].reshape(-1, 1, 1, 1)
+
+
+def _pooled(x: torch.Tensor, pool: tuple[int, int, int]) -> torch.Tensor:
+    import torch
+
+    corners = np.ndindex(*pool)
+    parts = [
+        x[(..., *(slice(i, None, k) for i, k in zip(corner, pool, strict=True)))]
+        for corner in corners
+    ]
+    return torch.stack(parts).amax(0)
+
+
+def residual_unet(
+    state: Mapping[str, torch.Tensor], tile: torch.Tensor, pool: tuple[int, int, int]
+) -> torch.Tensor:
+    """Compute the residual symmetric U-Net step by step from its weights."""
+    n_levels = sum(name.endswith("project.weight") for name in state if "encoders" in name)
+
+    def block(x: torch.Tensor, name: str) -> torch.Tensor:
+        first = _normed(state, f"{name}.norm1", _convolved(state, f"{name}.project", x)).relu()
+        x = _convolved(state, f"{name}.convolution1", first)
+        x = _normed(state, f"{name}.norm2", x).relu()
+        x = _normed(state, f"{name}.norm3", _convolved(state, f"{name}.convolution2", x))
+        return (first + x).relu()
+
+    features = [block(tile, "encoders.0")]
+    for i in range(1, n_levels):
+        features.append(block(_pooled(features[-1], pool), f"encoders.{i}"))
+    x = features[-1]
+    for j in range(n_levels - 1):
+        x = block(_upsampled(state, f"upsamplers.{j}", x) + features[-2 - j], f"decoders.{j}")
+    return _convolved(state, "head", x)
+
+
+def unet3d(state: Mapping[str, torch.Tensor], tile: torch.Tensor) -> torch.Tensor:
+    """Compute the 3-D U-Net step by step from its weights."""
+    import torch
+
+    n_levels = sum(name.endswith(".0.weight") for name in state if "encoders" in name)
+
+    def block(x: torch.Tensor, name: str) -> torch.Tensor:
+        for i in (0, 3):
+            x = _normed(state, f"{name}.{i + 1}", _convolved(state, f"{name}.{i}", x)).relu()
+        return x
+
+    features = [block(tile, "encoders.0")]
+    for i in range(1, n_levels):
+        features.append(block(_pooled(features[-1], (2, 2, 2)), f"encoders.{i}"))
+    x = features[-1]
+    for j in range(n_levels - 1):
+        together = torch.cat([features[-2 - j], _upsampled(state, f"upsamplers.{j}", x)], 1)
+        x = block(together, f"decoders.{j}")
+    return _convolved(state, "head", x)
+
+
+def dense_net(state: Mapping[str, torch.Tensor], tile: torch.Tensor) -> torch.Tensor:
+    """Compute the skip-connected DenseNet step by step from its weights."""
+    import torch
+
+    def unit(x: torch.Tensor, name: str, stride: int = 1) -> torch.Tensor:
+        x = _normed(state, f"{name}.norm", x).relu()
+        return _convolved(state, f"{name}.convolution", x, stride)
+
+    def magnified(x: torch.Tensor, factor: int) -> torch.Tensor:
+        """Interpolate axis by axis between the centres of voxels, clamped at the ends."""
+        for axis in (2, 3, 4):
+            n = x.shape[axis]
+            places = ((np.arange(n * factor) + 0.5) / factor - 0.5).clip(0, n - 1)
+            low = np.floor(places).astype(int)
+            high = np.minimum(low + 1, n - 1)
+            share = torch.from_numpy(places - low).reshape(-1, *[1] * (4 - axis))
+            x = (
+                x.index_select(axis, torch.from_numpy(low)) * (1 - share)
+                + x.index_select(axis, torch.from_numpy(high)) * share
+            )
+        return x
+
+    x = unit(_convolved(state, "stem.0", tile), "stem.1")
+    at_full_size = [x]
+    level = 0
+    while f"blocks.{level}.enter.norm.weight" in state:
+        x = unit(x, f"blocks.{level}.enter", stride=2)
+        layer = 0
+        while f"blocks.{level}.layers.{layer}.0.norm.weight" in state:
+            name = f"blocks.{level}.layers.{layer}"
+            x = torch.cat([x, unit(unit(x, f"{name}.0"), f"{name}.1")], 1)
+            layer += 1
+        at_full_size.append(magnified(unit(x, f"upsamplers.{level}.0"), 2 ** (level + 1)))
+        level += 1
+    return _convolved(state, "head", _normed(state, "last_norm", torch.cat(at_full_size, 1)).relu())
+
+
+# Regressions of soft labels
+
+
+def wing(share: float, target: float) -> float:
+    """Compute the adaptive wing loss of one voxel, as Wang et al. 2019 write it."""
+    omega, epsilon, alpha, theta = 14.0, 1.0, 2.1, 0.5
+    error, power = abs(share - target), alpha - target
+    if error < theta:
+        return omega * math.log(1 + (error / epsilon) ** power)
+    a = omega * (1 / (1 + (theta / epsilon) ** power)) * power
+    a *= (theta / epsilon) ** (power - 1) / epsilon
+    c = theta * a - omega * math.log(1 + (theta / epsilon) ** power)
+    return a * error - c
+
+
+def mean_regression(
+    error: Callable[[float, float], float],
+    shares: np.ndarray,
+    target: np.ndarray,
+    weights: Sequence[float] | None = None,
+    voxels: np.ndarray | None = None,
+) -> float:
+    """Give the mean error over ``(b, c, z, y, x)``: of channels, then of voxels by weight."""
+    of_class = np.ones(target.shape[1]) if weights is None else np.array(weights)
+    counts = (target * of_class[:, None, None, None]).sum(1) if voxels is None else voxels
+    total = 0.0
+    for b, *voxel in np.ndindex(counts.shape):
+        at = (b, slice(None), *voxel)
+        pairs = zip(shares[at].astype(float), target[at].astype(float), strict=True)
+        total += float(counts[b, *voxel]) * float(np.mean([error(p, t) for p, t in pairs]))
+    return total / float(counts.sum())

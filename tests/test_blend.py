@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otzi.errors import ModelError
-from otzi.tiles.blend import PROBABILITY_STEPS, accumulate, finalise, quantise
+from otzi.tiles.blend import PROBABILITY_STEPS, accumulate, finalise, quantise, quantise_box
 from otzi.tiles.plan import UNITY
 from references import blended_uint8, steps_of_probabilities
 
@@ -88,3 +88,54 @@ def test_what_is_no_probability_is_refused(value: float, reason: str) -> None:
     probabilities[1, 2, 2, 2] = value + probabilities[1, 2, 2, 2] * (value == 0.9)
     with pytest.raises(ModelError, match=reason):
         quantise(probabilities)
+
+
+def test_a_box_has_the_steps_of_the_whole() -> None:
+    probabilities = softmax(4, 3, n=9)
+    whole = quantise(probabilities)
+    for start, shape in [((0, 0, 0), (9, 9, 9)), ((2, 3, 1), (4, 5, 7)), ((8, 0, 8), (1, 9, 1))]:
+        z, y, x = (slice(a, a + n) for a, n in zip(start, shape, strict=True))
+        box = quantise_box(probabilities, start, shape, n_classes=4)
+        np.testing.assert_array_equal(box, whole[:, z, y, x])
+
+
+def test_what_is_wrong_outside_of_a_box_is_not_looked_at() -> None:
+    probabilities = softmax(3, 3)
+    probabilities[:, 0] = np.nan
+    quantise_box(probabilities, (1, 0, 0), (4, 5, 5), n_classes=3)
+    with pytest.raises(ModelError, match="nan"):
+        quantise_box(probabilities, (0, 0, 0), (1, 5, 5), n_classes=3)
+
+
+def test_measures_are_part_of_no_sum() -> None:
+    measure = np.random.default_rng(4).random((2, 5, 5, 5)).astype(np.float32)
+    outputs = np.concatenate([softmax(3, 5), measure])
+    steps = quantise_box(outputs, (0, 0, 0), (5, 5, 5), n_classes=3)
+    np.testing.assert_array_equal(steps[:3], quantise(outputs[:3]))
+    np.testing.assert_array_equal(steps[3:], np.rint(measure * np.float32(PROBABILITY_STEPS)))
+    total = steps.astype(np.uint32) * np.uint32(UNITY)
+    stored = finalise(total, "uint8", 3)
+    np.testing.assert_array_equal(stored[:3], finalise(total[:3], "uint8"))
+    np.testing.assert_allclose(stored[3:], measure * 255, atol=0.51)
+
+
+@pytest.mark.parametrize("value", [np.nan, -0.1, 1.5])
+def test_a_measure_beyond_0_to_1_is_refused(value: float) -> None:
+    outputs = np.concatenate([softmax(3, 5), np.zeros((1, 5, 5, 5), np.float32)])
+    outputs[3, 1, 2, 3] = value
+    with pytest.raises(ModelError, match=f"gives {value:g}"):
+        quantise_box(outputs, (0, 0, 0), (5, 5, 5), n_classes=3)
+
+
+def test_steps_are_added_where_they_belong() -> None:
+    rng = np.random.default_rng(6)
+    steps = rng.integers(0, 2**14, (2, 3, 4, 5)).astype(np.uint16)
+    weights = [rng.integers(0, 65, n).astype(np.uint32) for n in (3, 4, 5)]
+    total = rng.integers(0, 99, (2, 6, 7, 8)).astype(np.uint32)
+    expected, before = total.astype(np.int64), total[:, 2:5, 1:5, 3:8].astype(np.int64)
+    expected[:, 2:5, 1:5, 3:8] += np.einsum("czyx,z,y,x->czyx", steps.astype(int), *weights)
+    accumulate(total, steps, weights, (2, 1, 3))
+    np.testing.assert_array_equal(total, expected)
+    first = np.full((2, 3, 4, 5), 7, np.uint32)
+    accumulate(first, steps, weights, is_first=True)
+    np.testing.assert_array_equal(first, expected[:, 2:5, 1:5, 3:8] - before)

@@ -17,7 +17,14 @@ shapes = st.tuples(*[st.integers(1, 34)] * 3)
 
 def transfer(*low: float) -> Transfer:
     n = len(low)
-    return Transfer(np.array(low), np.ones(n), np.ones(n - 1), np.ones((n - 1, 3)), 1 / 255)
+    return Transfer(
+        np.array(low),
+        np.ones(n),
+        np.ones(n - 1),
+        np.ones((n - 1, 3)),
+        1 / 255,
+        np.zeros((n - 1, 4)),
+    )
 
 
 @settings(deadline=None)

@@ -17,7 +17,9 @@ CHECKPOINT = Checkpoint(
     step=7,
     notes={"losses": [0.1 + 0.2, 1e-30], "made": {"seed": 0}},
     network={"head.weight": torch.randn(3, 4, generator=torch.Generator().manual_seed(0))},
+    averaged={"head.weight": torch.ones(3, 4)},
     optimiser={"state": {0: {"step": torch.tensor(7.0)}}, "param_groups": [{"lr": 1e-3}]},
+    scaler={"scale": 65536.0},
 )
 
 
@@ -31,7 +33,9 @@ def test_what_is_written_comes_back(path: Path) -> None:
     found = Checkpoint.read(path)
     assert (found.step, found.notes) == (CHECKPOINT.step, CHECKPOINT.notes)
     assert torch.equal(found.network["head.weight"], CHECKPOINT.network["head.weight"])
+    assert torch.equal(found.averaged["head.weight"], torch.ones(3, 4))
     assert found.optimiser["state"][0]["step"] == 7
+    assert found.scaler == CHECKPOINT.scaler
     assert [p.name for p in path.parent.iterdir()] == ["checkpoint"]
 
 

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otzi_viewers.compose import classes_over, front_to_back, project, slice_image
+from otzi_viewers.compose import (
+    classes_over,
+    front_to_back,
+    project,
+    slice_image,
+    uncertainty_color,
+)
 from otzi_viewers.style import ClassStyle, Style
 from references import color_of_voxel, light_of_ray
 
@@ -79,3 +85,16 @@ def test_alpha_never_exceeds_one(n_classes: int) -> None:
     total = classes_over(full, replace(STYLE, classes=classes))
     assert total.shape == (1, 1, 1, 4)
     assert total.max() <= 1
+
+
+@pytest.mark.parametrize("margin", [False, True])
+def test_uncertainty_is_that_of_each_voxel(margin: bool) -> None:
+    values = VOLUME[:, 4]
+    drawn = uncertainty_color(values, "#ff8000", 0.5, low=0.25, margin=margin)
+    for y, x in np.ndindex(drawn.shape[:2]):
+        first, second, third = sorted(values[1:, y, x] / 255, reverse=True)
+        terms = (p * np.log(p) for p in (first, second, third) if p > 0)
+        unsure = 1 - (first - second) if margin else min(1, -sum(terms) / np.log(3))
+        alpha = 0.5 * np.clip((unsure - 0.25) / 0.75, 0, 1)
+        expected = alpha * np.array([1, 128 / 255, 0, 1])
+        np.testing.assert_allclose(drawn[y, x], expected, atol=1e-6)

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from labelled import UNKNOWN, add_labels, one_hot, shells
 from otzi.box import Box
 from otzi.errors import ConfigurationError
-from otzi.normalise import Normalisation
-from otzi_pipelines.train.crops import (
-    Crop,
-    CropSource,
-    LabelledVolume,
-    batches,
-    covering_boxes,
-    split,
-)
+from otzi.normalise import MIN_MAX, Normalisation
+from otzi_pipelines.train.batch import density_of, target_of
+from otzi_pipelines.train.crops import CropSource, LabelledVolume, covering_boxes, cut
+from otzi_pipelines.train.feed import crops_of_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otzi.tomogram import Tomogram
+    from otzi_pipelines.train.crops import Crop
 
+CPU = torch.device("cpu")
 SHAPE = (40, 70, 50)
 WHOLE = Box.whole(SHAPE)
 
@@ -49,6 +47,14 @@ def starts(source: CropSource, n: int) -> list[tuple[int, int, int]]:
     return [source.place(i)[1].start for i in range(n)]
 
 
+def density_in(crop: Crop) -> np.ndarray:
+    return density_of(crop, CPU).numpy()
+
+
+def target_in(crop: Crop, *, hard: bool = False) -> np.ndarray:
+    return target_of(crop, CPU, hard=hard).numpy()
+
+
 def random_soft(shape: tuple[int, ...]) -> np.ndarray:
     soft = np.random.default_rng(3).random((3, *shape))
     upto = np.rint(255 * np.cumsum(soft / soft.sum(0), axis=0))
@@ -63,14 +69,15 @@ def test_crops_are_boxes_of_the_stored_arrays(tomo: Tomogram, kind: str) -> None
         add_labels(tomo, soft if kind == "uint8" else (soft / 255).astype(np.float16))
     density = Normalisation.of(tomo.raw)(tomo.raw.values)
     target = one_hot(labels) if kind == "hard" else tomo.labels("net").values
-    drawn = source(tomo, turns=False)
+    drawn = source(tomo)
     for i in range(20):
         _, box = drawn.place(i)
         crop = drawn[i]
-        np.testing.assert_array_equal(crop.density, density[box.slices])
-        np.testing.assert_array_equal(crop.target, target[(slice(None), *box.slices)])
-        assert crop.density.dtype == crop.target.dtype == np.float32
-        assert crop.density.shape == (16, 16, 16)
+        np.testing.assert_array_equal(density_in(crop), density[box.slices])
+        np.testing.assert_array_equal(target_in(crop), target[(slice(None), *box.slices)])
+        assert density_in(crop).dtype == target_in(crop).dtype == np.float32
+        assert (crop.density.shape, crop.density.dtype) == ((16, 16, 16), tomo.raw.dtype)
+        assert str(crop).startswith(f"ts_001, z {box.start[0]} to {box.stop[0]}, y ")
 
 
 def test_stored_steps_become_true_values(tomo: Tomogram) -> None:
@@ -82,9 +89,29 @@ def test_stored_steps_become_true_values(tomo: Tomogram) -> None:
         writer.attributes.update(statistics=statistics, quantisation=quantisation)
     add_labels(tomo, shells(SHAPE)[1])
     normalise = Normalisation.from_statistics(statistics)
-    drawn = source(tomo, turns=False)
+    drawn = source(tomo)
     _, box = drawn.place(0)
-    np.testing.assert_array_equal(drawn[0].density, normalise(stored * 0.25 + 3.0)[box.slices])
+    expected = normalise(stored * 0.25 + 3.0)[box.slices]
+    np.testing.assert_allclose(density_in(drawn[0]), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_published_networks_see_the_range_of_the_volume(tomo: Tomogram) -> None:
+    values = tomo.raw.values.astype(np.float32)
+    crop = LabelledVolume(tomo, "net", MIN_MAX).read(Box((0, 0, 0), (16, 16, 16)), 16)
+    expected = (values - values.min()) / (values.max() - values.min())
+    np.testing.assert_allclose(density_in(crop), expected[:16, :16, :16], atol=1e-6)
+
+
+def test_of_hard_targets_the_most_probable_class_is_all(tomo: Tomogram) -> None:
+    soft = random_soft(SHAPE)
+    soft[:, :20] = 0
+    add_labels(tomo, soft)
+    found = target_in(source(tomo, balance=0.0)[0], hard=True)
+    _, box = source(tomo, balance=0.0).place(0)
+    stored = soft[(slice(None), *box.slices)]
+    known = stored.any(0)
+    np.testing.assert_array_equal(found.argmax(0)[known], stored.argmax(0)[known])
+    np.testing.assert_array_equal(found.sum(0), known)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 15])
@@ -94,14 +121,15 @@ def test_a_thin_volume_is_reflected_and_unknown_beyond(
     density, labels = shells((depth, 30, 20))
     tomo = add_tomogram(density)
     add_labels(tomo, labels)
-    crop = source(tomo, region=Box.whole((depth, 30, 20)), turns=False)[0]
+    crop = source(tomo, region=Box.whole((depth, 30, 20)))[0]
+    target = target_in(crop)
     assert crop.density.shape == (16, 16, 16)
     period = max(1, 2 * (depth - 1))
     for z in range(16):
         mirrored = min(z % period, period - z % period)
         np.testing.assert_array_equal(crop.density[z], crop.density[mirrored])
-    assert (crop.target[:, :depth].sum(0) == 1).all()
-    assert not crop.target[:, depth:].any()
+    assert (target[:, :depth].sum(0) == 1).all()
+    assert not target[:, depth:].any()
 
 
 @given(st.integers(0, 30), st.integers(1, 40), st.integers(1, 20), st.data())
@@ -148,9 +176,9 @@ def test_rare_classes_are_drawn_as_often_as_common_ones(tomo: Tomogram) -> None:
     add_labels(tomo, labels)
 
     def share(balance: float) -> float:
-        drawn = source(tomo, crop=32, balance=balance, turns=False)
+        drawn = source(tomo, crop=32, balance=balance)
         assert drawn.classes_present == {0, 2}
-        return float(np.mean([drawn[i].target[2].any() for i in range(60)]))
+        return float(np.mean([(drawn[i].labels == 2).any() for i in range(60)]))
 
     assert share(0.0) < 0.25
     assert 0.35 < share(1.0) < 0.65
@@ -174,44 +202,65 @@ def test_a_crop_follows_from_seed_and_index(tomo: Tomogram) -> None:
     late = second[9]
     early = [first[i] for i in range(10)]
     np.testing.assert_array_equal(early[9].density, late.density)
-    np.testing.assert_array_equal(early[9].target, late.target)
+    np.testing.assert_array_equal(early[9].labels, late.labels)
     assert starts(first, 40) != starts(source(tomo, seed=1), 40)
 
 
-def test_batches_are_the_crops_in_order_wherever_they_begin(tomo: Tomogram) -> None:
+def test_steps_have_their_crops_wherever_they_begin(tomo: Tomogram) -> None:
     drawn = source(tomo)
-    found = list(batches(drawn, range(2, 7), 3))
-    assert len(found) == 5
-    for step, (density, target) in zip(range(2, 7), found, strict=True):
-        assert density.shape == (3, 1, 16, 16, 16)
-        assert target.shape == (3, 3, 16, 16, 16)
-        for i in range(3):
-            crop = drawn[3 * step + i]
-            np.testing.assert_array_equal(density[i, 0], crop.density)
-            np.testing.assert_array_equal(target[i], crop.target)
+    indices = [range(3 * step, 3 * step + 3) for step in range(2, 7)]
+    found = list(crops_of_steps(drawn, indices))
+    assert [len(crops) for crops in found] == [3] * 5
+    for of_step, crops in zip(indices, found, strict=True):
+        for i, crop in zip(of_step, crops, strict=True):
+            np.testing.assert_array_equal(crop.density, drawn[i].density)
+            np.testing.assert_array_equal(crop.labels, drawn[i].labels)
 
 
-def test_density_and_labels_turn_together(tomo: Tomogram) -> None:
-    density = tomo.raw.values
-    add_labels(tomo, (density > 0).astype(np.uint8))
-    above = Normalisation.of(tomo.raw)(np.zeros(1, np.float32))[0]
-    turned, plain = source(tomo), source(tomo, turns=False)
-    seen = set()
-    for i in range(12):
-        crop, as_stored = turned[i], plain[i]
-        np.testing.assert_array_equal(crop.target[1] == 1, crop.density > above)
-        np.testing.assert_array_equal(np.sort(crop.density, None), np.sort(as_stored.density, None))
-        seen.add(_turn(crop, as_stored))
-    assert len(seen) > 4
+def test_no_more_than_three_steps_are_in_memory() -> None:
+    asked = []
+
+    class Counting:
+        def __getitem__(self, index: int) -> int:
+            asked.append(index)
+            return index
+
+    fed = crops_of_steps(Counting(), [[2 * step, 2 * step + 1] for step in range(50)])
+    assert next(fed) == [0, 1]
+    fed.close()
+    assert set(asked) <= set(range(6))
 
 
-def _turn(crop: Crop, as_stored: Crop) -> tuple[object, int]:
-    for flips in [tuple(a for a in range(3) if bits >> a & 1) for bits in range(8)]:
-        for quarters in range(2):
-            image = np.rot90(np.flip(as_stored.density, flips), quarters, axes=(1, 2))
-            if np.array_equal(image, crop.density):
-                return flips, quarters
-    raise AssertionError("no flip and quarter about z gives this crop")
+def test_an_error_of_a_reader_is_raised_where_its_step_is() -> None:
+    class Broken:
+        def __getitem__(self, index: int) -> int:
+            if index == 1:
+                raise OSError("the disk is gone")
+            return index
+
+    fed = crops_of_steps(Broken(), [[0], [1], [2]])
+    assert next(fed) == [0]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(fed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"shape": (40, 70, 48)}, r"net of ts_001 has \(40, 70, 48\) voxels .* label it again"),
+        ({"spacing_angstrom": (20.0, 10.0, 9.0)}, r"has \(20.0, 10.0, 9.0\) Å a voxel"),
+    ],
+)
+def test_labels_of_another_grid_are_refused(
+    tomo: Tomogram, changes: dict[str, Any], names: str
+) -> None:
+    shape = changes.get("shape", SHAPE)
+    with tomo.write(
+        "labels/net", dtype="uint8", downsample="mode", recipe={"made": "by a test"}, **changes
+    ) as writer:
+        writer[0 : shape[0], 0 : shape[1], 0 : shape[2]] = np.ones(shape, np.uint8)
+    with pytest.raises(ConfigurationError, match=names):
+        LabelledVolume(tomo, "net")
 
 
 @given(
@@ -220,7 +269,7 @@ def _turn(crop: Crop, as_stored: Crop) -> tuple[object, int]:
 def test_the_two_parts_are_the_whole_and_meet_nowhere(
     shape: tuple[int, int, int], held_out: float
 ) -> None:
-    learn, rest = split(shape, held_out)
+    learn, rest = cut(shape, held_out)
     assert learn.n_voxels + rest.n_voxels == np.prod(shape)
     assert learn.intersect(rest).n_voxels == 0
     assert min(learn.n_voxels, rest.n_voxels) > 0
@@ -230,7 +279,7 @@ def test_the_two_parts_are_the_whole_and_meet_nowhere(
 
 def test_one_voxel_cannot_be_split() -> None:
     with pytest.raises(ConfigurationError, match=r"\(1, 1, 1\) voxels cannot be cut"):
-        split((1, 1, 1), 0.5)
+        cut((1, 1, 1), 0.5)
 
 
 @given(st.tuples(*[st.integers(1, 20)] * 3), st.tuples(*[st.integers(0, 9)] * 3), st.integers(4, 9))
@@ -251,10 +300,10 @@ def test_unlabelled_voxels_are_all_zero(tomo: Tomogram) -> None:
     labels = np.full(SHAPE, UNKNOWN, np.uint8)
     labels[:, :35] = shells(SHAPE)[1][:, :35]
     add_labels(tomo, labels)
-    drawn = source(tomo, turns=False, balance=0.0)
+    drawn = source(tomo, balance=0.0)
     for i in range(8):
         _, box = drawn.place(i)
-        known = drawn[i].target.sum(0)
+        known = target_in(drawn[i]).sum(0)
         np.testing.assert_array_equal(known, labels[box.slices] != UNKNOWN)
 
 
@@ -262,7 +311,7 @@ def test_unlabelled_voxels_are_all_zero(tomo: Tomogram) -> None:
 def test_two_classes_of_three(tomo: Tomogram, labels: np.ndarray) -> None:
     add_labels(tomo, labels, classes=("background", "foreground"))
     assert LabelledVolume(tomo, "net").classes == ("background", "foreground")
-    assert source(tomo)[0].target.shape[0] == 2
+    assert len(target_in(source(tomo)[0])) == 2
 
 
 def test_what_cannot_be_drawn_from_is_refused(tomo: Tomogram) -> None:

@@ -73,7 +73,8 @@ def test_every_stage_is_gone_through_and_not_again(tmp_path: Path, otzi: Otzi) -
     with Image.open(document["picture"]) as picture:
         assert picture.size == (960, 720)
     tomo = open_collection(document["collection"])[demo.TOMOGRAM]
-    products = ("raw", "view", "strokes", "labels/forest", "probs/unet", "ramps/unet")
+    named = ("labels/forest", "probs/unet", "ramps/unet", "reports/unet")
+    products = ("raw", "view", "strokes", *named)
     assert tomo.products == products
     digests = [tomo.digest(name) for name in products]
     labels = tomo.labels("forest").sel(c="membrane").compute()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from otzi.box import Box
 from otzi.collection import create_collection
 from otzi.normalise import Normalisation
 from otzi.store.encoding import Encoding
@@ -90,3 +92,38 @@ def test_a_slab_that_is_kept_has_every_chunk_decoded_once(
     assert decodes(0) > 1.9 * n_chunks
     assert decodes(kept_bytes) == n_chunks
     assert kept_bytes <= n_chunks * CHUNK**3
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int16", "float16", "float32"])
+def test_one_pass_gives_the_bits_of_the_normalisation(tmp_path: Path, dtype: str) -> None:
+    """Also of values that are clipped, and of those that are no numbers."""
+    values = RNG.normal(20, 25, (20, 30, 33)).clip(0 if dtype == "uint16" else -120, 120)
+    volume = values.astype(dtype)
+    if dtype.startswith("float"):
+        volume[3, 4, 5:8] = np.nan, np.inf, -np.inf
+    tomo = create_collection(tmp_path / "c").add("ts_001")
+    with tomo.write(
+        "raw", dtype=dtype, shape=volume.shape, spacing_angstrom=(10.0,) * 3, recipe={}
+    ) as writer:
+        writer[tuple(slice(n) for n in volume.shape)] = volume
+        writer.attributes["quantisation"] = {"scale": 0.37, "offset": -1.25}
+        writer.attributes["statistics"] = {
+            "mean": 6.1,
+            "standard_deviation": 8.9,
+            "percentiles": {"0.1": -7.3, "99.9": 21.7},
+        }
+    true = volume.astype(np.float32) * np.float32(0.37) + np.float32(-1.25)
+    expected = Normalisation.of(tomo.raw)(true)
+    np.testing.assert_array_equal(NormalisedDensity(tomo)(Box.whole(tomo.shape)), expected)
+    if dtype.startswith("float"):
+        assert expected[3, 4, 5] == 0
+
+
+def test_copies_in_another_process_are_one_reader(quantised: Quantised) -> None:
+    density = NormalisedDensity(quantised((40, 50, 60)), 10**6)
+    one, other = (pickle.loads(pickle.dumps(density)) for _ in range(2))
+    assert one is other
+    assert one.shape == density.shape
+    box = Box((3, 4, 5), (20, 40, 50))
+    np.testing.assert_array_equal(one(box), density(box))
+    assert len(pickle.dumps(density)) < 2000

@@ -1,4 +1,4 @@
-"""Published checkpoints come in as models that segment; models go out as ONNX files."""
+"""Published checkpoints come in as models that segment; models go out to other programs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import torch
 
 import otzi as library
 from checkpoints import Calls, lightning_document, state_dict, write
-from labelled import add_labels, shells
+from labelled import shells
 from otzi.classes import DEFAULT_CLASSES
 from otzi.collection import Collection, create_collection
 from otzi.errors import CannotCreate, ConfigurationError, ModelError
-from otzi.networks.unet import UNet, UNetConfig
+from otzi.networks.architectures import build, config_from_json
 from otzi.networks.weights import ModelCard, load_card, save_model
 from otzi.normalise import MIN_MAX
 from otzi.tiles.infer import TorchModel
-from otzi_pipelines.interchange import export_onnx, import_checkpoint
-from otzi_pipelines.train.settings import TrainSettings
-from otzi_pipelines.train.training import train
+from otzi_pipelines.interchange import import_checkpoint
+from otzi_pipelines.onnx_network import export_onnx
+from test_architectures import TINY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,32 +131,32 @@ def test_a_hostile_checkpoint_leaves_nothing(tmp_path: Path, otzi: Otzi) -> None
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_training_does_not_start_from_a_published_network(
-    add_tomogram: Callable[..., Tomogram], tmp_path: Path
-) -> None:
-    density, labels = shells((16, 32, 32))
-    tomo = add_tomogram(density)
-    add_labels(tomo, labels)
-    import_checkpoint(checkpoint(tmp_path), tmp_path / "published")
-    settings = TrainSettings(steps=1, batch=1, crop_voxels=16, grid_voxels=16)
-    options = {"settings": settings, "start": tmp_path / "published", "device": "cpu"}
-    with pytest.raises(ModelError, match="published is a published network"):
-        train(tomo.collection, labels="net", model=tmp_path / "model", **options)
-
-
-def own_model(folder: Path) -> Path:
-    config = UNetConfig(n_classes=3, width=4, levels=3)
-    network = UNet(config)
+def own_model(folder: Path, architecture: str = "residual-unet", **changes: object) -> Path:
+    config = config_from_json(architecture, TINY[architecture] | changes)
+    network = build(config)
     network.initialise(torch.Generator().manual_seed(0))
-    card = ModelCard(("background", "membrane", "lumen"), asdict(config), (20.0, 10.0, 10.0))
+    network.temperature = 1.5
+    classes = ("background", "membrane", "lumen")[: config.n_classes]
+    card = ModelCard(classes, asdict(config), (20.0, 10.0, 10.0), architecture=architecture)
     save_model(folder, network, card)
     return folder
 
 
-@pytest.mark.parametrize("kind", ["own", "one output", "four outputs"])
+KINDS: dict[str, tuple[str, dict[str, object]]] = {
+    "unet": ("unet", {"head": "sigmoid"}),
+    "residual": ("residual-unet", {}),
+    "flat": ("residual-unet", {"kernel": (3, 5, 5), "pool": (1, 2, 2), "normalisation": "group"}),
+    "dense": ("dense-net", {"normalisation": "volume"}),
+    "regression": ("unet", {"n_classes": 2, "head": "normalised-relu"}),
+    "two channels": ("residual-unet", {"in_channels": 2}),
+}
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "one output", "four outputs"])
 def test_onnxruntime_gives_our_probabilities(tmp_path: Path, kind: str) -> None:
-    if kind == "own":
-        source = own_model(tmp_path / "model")
+    if kind in KINDS:
+        architecture, changes = KINDS[kind]
+        source = own_model(tmp_path / "model", architecture, **changes)
     else:
         source = checkpoint(tmp_path, 1 if kind == "one output" else 4)
     file = tmp_path / "model.onnx"
@@ -165,9 +165,9 @@ def test_onnxruntime_gives_our_probabilities(tmp_path: Path, kind: str) -> None:
     assert difference < 1e-4
     model = library.load_model(source, device="cpu")
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    n = model.size_multiple
+    n, channels = model.size_multiple, model.network.config.in_channels
     # Shapes that neither the export nor its own check has seen.
-    for shape in ((2, 1, n, n, n), (1, 1, 3 * n, n, 2 * n)):
+    for shape in ((2, channels, n, n, n), (1, channels, 3 * n, n, 2 * n)):
         tiles = np.random.default_rng(1).random(shape, np.float32)
         (found,) = session.run(["probabilities"], {"density": tiles})
         np.testing.assert_allclose(found, model(tiles), rtol=0, atol=5e-5)
@@ -176,7 +176,7 @@ def test_onnxruntime_gives_our_probabilities(tmp_path: Path, kind: str) -> None:
         "classes": list(model.classes),
         "normalisation": model.normalisation,
         "size_multiple": n,
-        "spacing_angstrom": [20.0, 10.0, 10.0] if kind == "own" else None,
+        "spacing_angstrom": [20.0, 10.0, 10.0] if kind in KINDS else None,
         "weights_sha256": model.card.sha256,
     }
 

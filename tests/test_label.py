@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import otzi as platform
+from otzi.box import Box
 from otzi.errors import MemoryBudgetError, NotFoundError, StrokesError, UsageError
 from otzi.events import Advanced, Event, Noted
 from otzi.pseudo.bank import FeatureBank
 from otzi.pseudo.forest_file import load_forest
 from otzi.strokes import Stroke, Strokes, write_strokes
+from otzi_pipelines.label import block as block_module
 from otzi_pipelines.label import pseudolabel as module
+from otzi_pipelines.label.block import stored_labels
 from otzi_pipelines.label.plan import LabelPlan
-from otzi_pipelines.label.pseudolabel import pseudolabel, stored_labels
+from otzi_pipelines.label.pseudolabel import pseudolabel
 from otzi_pipelines.label.stroke_import import import_strokes
 
 if TYPE_CHECKING:
@@ -148,7 +152,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     write_strokes(path, Strokes("tall", tomo.classes.names, tuple(strokes)))
     import_strokes(tall, path)
     make(tall, "whole")
-    original, arithmetic = module.block_labeller("cpu")
+    original, arithmetic = block_module.block_labeller("cpu")
     computed: list[Any] = []
 
     def first_half(volume: Any, held: Any, inner: Any, *rest: Any) -> Any:
@@ -156,7 +160,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
             raise KeyboardInterrupt
         return original(volume, held, inner, *rest)
 
-    monkeypatch.setattr(module, "block_labeller", lambda device: (first_half, arithmetic))
+    monkeypatch.setattr(block_module, "block_labeller", lambda device: (first_half, arithmetic))
     with pytest.raises(KeyboardInterrupt):
         make(tall, "again")
     assert not tall.has("labels/again")
@@ -165,7 +169,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
         computed.append(arguments[2])
         return original(*arguments)
 
-    monkeypatch.setattr(module, "block_labeller", lambda device: (counted, arithmetic))
+    monkeypatch.setattr(block_module, "block_labeller", lambda device: (counted, arithmetic))
     make(tall, "again")
     assert [box.stop[2] for box in computed] == [300]
     assert tall.manifest("labels/again").items() >= {
@@ -235,6 +239,71 @@ def test_voxels_of_no_class_become_background() -> None:
     assert soft[:, 0, 0].T.tolist() == [[255, 0, 0], [0, 0, 255]]
     assert stored_labels(nothing, soft=False, classes="2").ravel().tolist() == [0, 1]
     assert nothing[0].sum() == 0
+
+
+def finer(stroke: Stroke) -> Stroke:
+    """Give the same stroke in a volume whose voxels have half the side."""
+    points = tuple((2 * z + 0.5, 2 * y + 0.5, 2 * x + 0.5) for z, y, x in stroke.points)
+    return replace(stroke, radius_voxels=2 * stroke.radius_voxels, points=points)
+
+
+def test_the_same_strokes_at_half_the_voxel_size_give_the_same_labels(
+    tomo: Tomogram, add_tomogram: Callable[..., Tomogram], tmp_path: Path
+) -> None:
+    coarse = tomo.array("raw")[...]
+    rng = np.random.default_rng(1)
+    fine = coarse.repeat(2, 0).repeat(2, 1).repeat(2, 2) + rng.normal(0, 5, np.multiply(SHAPE, 2))
+    other = add_tomogram(fine.astype(np.int16), "fine")
+    drawn = Strokes("fine", tomo.classes.names, tuple(map(finer, STROKES)))
+    write_strokes(tmp_path / "fine.json", drawn)
+    import_strokes(other, tmp_path / "fine.json")
+    make(tomo, bank=FeatureBank(scales=(0.7, 1.6)), n_trees=30)
+    make(other, bank=FeatureBank(scales=(1.6, 3.5)), n_trees=30)
+    labels = tomo.array("labels/forest")[...], other.array("labels/forest", level=1)[...]
+    found, expected = (each[:, 3:-3, 3:-3, 3:-3].argmax(axis=0) for each in labels)
+    assert (found == expected).mean() > 0.97
+
+
+def test_strokes_of_another_voxel_size_are_refused(
+    tomo: Tomogram, add_tomogram: Callable[..., Tomogram], tmp_path: Path, otzi: Otzi
+) -> None:
+    write_strokes(
+        tmp_path / "fine.json", Strokes("ts_001", tomo.classes.names, tuple(map(finer, STROKES)))
+    )
+    refused = otzi("strokes", tomo.collection.path, "ts_001", tmp_path / "fine.json")
+    assert refused.code == 2
+    assert (
+        "outside the volume, which ends at (19, 69, 74): were the strokes drawn on another"
+        in refused.err
+    )
+    add_tomogram(np.zeros((10, 35, 38), np.int16))
+    again = otzi("pseudolabel", tomo.collection.path, "ts_001", "--name", "f")
+    assert again.code == 2
+    assert "drawn on 20 × 70 × 75 voxels, its raw has 10 × 35 × 38 now" in again.err
+
+
+def test_a_voxel_that_is_not_a_number_is_background_as_far_as_it_is_seen(
+    tomo: Tomogram, add_tomogram: Callable[..., Tomogram], tmp_path: Path
+) -> None:
+    volume = tomo.array("raw")[...].astype(np.float32)
+    stored = []
+    for name, value in (("whole", volume[10, 50, 40]), ("torn", np.nan)):
+        volume[10, 50, 40] = value
+        other = tomo.collection.add(name)
+        with other.write(
+            "raw", dtype="f4", shape=SHAPE, spacing_angstrom=(9.0,) * 3, recipe={}
+        ) as w:
+            w[:, :, :] = volume
+        write_strokes(tmp_path / "s.json", Strokes(name, tomo.classes.names, STROKES))
+        import_strokes(other, tmp_path / "s.json")
+        make(other)
+        stored.append(other.array("labels/forest")[...])
+    whole, torn = stored
+    assert torn[:, 10, 50, 40].tolist() == [255, 0, 0]
+    near = np.zeros(SHAPE, bool)
+    near[Box((10, 50, 40), (11, 51, 41)).grow(BANK.halo_voxels).clip(SHAPE).slices] = True
+    np.testing.assert_array_equal(torn[:, ~near], whole[:, ~near])
+    assert (whole[2, near] > 128).mean() > 0.9
 
 
 # The verb

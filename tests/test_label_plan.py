@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from otzi.errors import MemoryBudgetError
 from otzi.pseudo.bank import FeatureBank
-from otzi_pipelines.label.plan import plan_labels
+from otzi_pipelines.label.plan import LabelPlan, plan_labels
 
 BANK = FeatureBank()
 SHAPE = (300, 1440, 1024)
@@ -35,3 +35,26 @@ def test_too_little_memory_is_refused_by_number() -> None:
         match=r"10000 stroke voxels .* need \d+\.?\d* [MG]B, --memory is 100.0 MB: ",
     ):
         plan_labels(BANK, SHAPE, 4, 10_000, workers=2, memory_bytes=10**8)
+
+
+def planned(processes: int, memory_bytes: int | None) -> LabelPlan:
+    return plan_labels(
+        BANK, SHAPE, 4, 10_000, workers=2, memory_bytes=memory_bytes, processes=processes
+    )
+
+
+@given(st.integers(25 * 10**8, 8 * 10**9), st.integers(1, 3))
+def test_processes_count_and_get_smaller_blocks(memory_bytes: int, processes: int) -> None:
+    free, plan = planned(processes, None), planned(processes, memory_bytes)
+    assert (free.block, free.workers) == ((128, 128, 128), 2)
+    assert planned(processes + 1, None).memory_bytes > free.memory_bytes
+    assert plan.memory_bytes <= memory_bytes
+    assert plan.block <= free.block
+
+
+def test_too_many_processes_are_refused_by_number() -> None:
+    with pytest.raises(
+        MemoryBudgetError,
+        match=r"in this process and 9 more, --memory is 2.0 GB: .* run fewer processes",
+    ):
+        planned(9, 2 * 10**9)

@@ -73,9 +73,10 @@ def test_half_precision_is_left_out(add_tomogram: Callable[..., Tomogram]) -> No
 
 def test_the_overview_is_what_3d_draws(segmented: Tomogram) -> None:
     state = tomogram_state(segmented, BASE)
-    raw, overview, slices = state.layers
-    assert (raw.is_visible, slices.is_visible, overview.is_visible) == (False, True, True)
-    assert [layer.in_3d for layer in state.layers] == [False, True, False]
+    _, overview, slices, uncertainty = state.layers
+    assert [layer.is_visible for layer in state.layers] == [False, True, True, False]
+    assert [layer.in_3d for layer in state.layers] == [False, True, False, False]
+    assert uncertainty.url == slices.url
     assert overview.url == f"{slices.url}/overview"
     assert overview.binning == 2
     assert overview.spacing_angstrom == (40.0, 20.0, 20.0)

@@ -21,6 +21,7 @@ from otzi.errors import ConfigurationError, VerificationError
 from otzi.filesystem import file_system, is_network
 from otzi.ledger.rebuild import rebuild
 from otzi.ledger.sqlite import ledger_path, open_catalog, read_catalog
+from otzi.ledger.tables import _MIGRATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -268,4 +269,4 @@ def test_the_catalog_is_written_ahead_and_synced(collection: Collection) -> None
         assert run("PRAGMA journal_mode").fetchone() == ("wal",)
         assert run("PRAGMA synchronous").fetchone() == (2,)
         assert run("PRAGMA foreign_keys").fetchone() == (1,)
-        assert run("PRAGMA user_version").fetchone() == (1,)
+        assert run("PRAGMA user_version").fetchone() == (len(_MIGRATIONS),)

@@ -10,9 +10,11 @@ import pytest
 
 from otzi.errors import UsageError
 from otzi_viewers.render.camera import pose
-from otzi_viewers.render.cpu import lamp_of, medium_of, render
-from otzi_viewers.render.march import Lamp, Medium, Rules, ambient_occlusion, march, shadow
-from otzi_viewers.render.sampling import ball_points, draw_key, subpixel_offset
+from otzi_viewers.render.cpu import medium_of, render
+from otzi_viewers.render.lighting import lamp_of
+from otzi_viewers.render.march import Marcher
+from otzi_viewers.render.medium import Lamp, Medium, Rules
+from otzi_viewers.render.sampling import ball_points, subpixel_offset
 from otzi_viewers.render.scene import Camera, Density, Light
 from otzi_viewers.render.transfer import linear_color, transfer_of
 from pictures import blobs, look, scene_of, uniform_volume
@@ -26,6 +28,7 @@ TWO = (
     look("a", color="#c79aab", extinction=0.6, low=0.1),
     look("b", color="#3f6fb5", extinction=0.9, low=0.05),
 )
+RULES = Rules(step=0.5, gate=0.0, seed=1)
 FULL_LIGHT = Light(occlusion=1.2, shadow=2.4, occlusion_radius=0.1, shadow_length=0.4)
 
 
@@ -107,19 +110,16 @@ def _march(volume: Volume, origins, directions):
     medium = medium_of(volume, transfer_of(scene.classes, scene.density, volume.value_scale))
     view = pose(scene.camera, scene.output.size, volume.extent_voxels)
     lamp = lamp_of(scene.light, scene.quality, volume, view)
-    n = len(origins)
-    rgba, depth = np.empty((n, 4), np.float32), np.empty(n, np.float32)
-    rays = np.array(origins, float), np.array(directions, float), np.arange(n)
-    march(*rays, 0, medium, lamp, Rules(0.5, 0.0, 1), rgba, depth)
-    return rgba
+    rays = np.array(origins, float), np.array(directions, float), np.arange(len(origins))
+    return Marcher(medium, lamp, Rules(0.5, 0.0, 1)).march(*rays, 0)
 
 
 def test_rays_along_an_axis_meet_the_box_or_miss_it() -> None:
     origins = [[-50, 0, 0], [0, -50, 0], [0, 0, 50], [-50, 6.5, 0], [-50, 0, 7], [50, 0, 0]]
     directions = [[1, 0, 0], [0, 1, 0], [-0.0, 0, -1], [1, 0, 0], [1, 0, 0], [1, 0, 0]]
     lengths = np.array([10, 12, 14, 0, 0, 0])
-    rgba = _march(uniform_volume(1.0), origins, directions)
-    np.testing.assert_allclose(rgba[:, 3], 1 - np.exp(-0.1 * lengths), atol=1e-5)
+    rays = _march(uniform_volume(1.0), origins, directions)
+    np.testing.assert_allclose(1 - rays["transmittance"], 1 - np.exp(-0.1 * lengths), atol=1e-5)
 
 
 def _half_space(upper: bool) -> tuple[Medium, Lamp]:
@@ -150,7 +150,7 @@ def _half_space(upper: bool) -> tuple[Medium, Lamp]:
 @pytest.mark.parametrize("below", [2.0, 8.0, 15.0, 25.0])
 def test_a_half_space_casts_the_shadow_of_its_weighted_share(below: float) -> None:
     medium, lamp = _half_space(upper=True)
-    seen = shadow(medium, lamp, 0.0, -below, 0.0, draw_key(1, 2, 3, 4))
+    seen = Marcher(medium, lamp, RULES).shadow(np.array([0.0, -below, 0.0]), 1234)
     # ∫ (1 − f)² over the part of the cone's length beyond the plane, of that over all.
     expected = 0.9 * max(1 - below / 20, 0) ** 3
     assert seen == pytest.approx(expected, abs=0.01)
@@ -159,17 +159,17 @@ def test_a_half_space_casts_the_shadow_of_its_weighted_share(below: float) -> No
 def test_nothing_beyond_the_lamp_casts_a_shadow() -> None:
     medium, lamp = _half_space(upper=True)
     near = lamp._replace(position=np.array([0.0, -3.0, 0.0]))
-    assert shadow(medium, near, 0.0, -8.0, 0.0, draw_key(1, 2, 3, 4)) == 0.0
+    assert Marcher(medium, near, RULES).shadow(np.array([0.0, -8.0, 0.0]), 1234) == 0.0
 
 
 def test_a_floor_occludes_by_the_cap_that_it_fills() -> None:
     medium, lamp = _half_space(upper=False)
-    seen = ambient_occlusion(medium, lamp, 0.0, 0.0, 0.0, draw_key(1, 2, 3, 4))
+    seen = Marcher(medium, lamp, RULES).ambient_occlusion(np.zeros(3), 1234)
     lift = 0.55
     cap = (1 - lift) ** 2 * (2 + lift) / 4
     assert seen == pytest.approx(cap, abs=0.01)
     strong = lamp._replace(ao_strength=100.0)
-    assert ambient_occlusion(medium, strong, 0.0, 0.0, 0.0, draw_key(1, 2, 3, 4)) == 1.0
+    assert Marcher(medium, strong, RULES).ambient_occlusion(np.zeros(3), 1234) == 1.0
 
 
 @pytest.mark.parametrize("gate", [0.0, 0.031, 0.2])

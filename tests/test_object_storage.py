@@ -122,7 +122,7 @@ def test_from_ingest_to_ramps(server: S3Server, url: str, otzi: Otzi, tmp_path: 
 
     ramps = otzi("ramps", url, "--probs", "net", "--json")
     assert ramps.code == 0, ramps.err
-    low = json.loads(ramps.out)["ts_016"]["membrane"]["low"]
+    low = json.loads(ramps.out)["ts_016"]["ramps"]["membrane"]["low"]
     assert low == tomo.attributes("ramps/net")["ramps"]["membrane"]["low"]
     assert 0 < low < 1
     rows = json.loads(otzi("ls", url, "--json").out)["tomograms"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tomllib
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from scipy import ndimage
 from otzi.settings import read_settings
 from otzi_pipelines.ramps.estimate import estimate_ramps
 from otzi_viewers import render_verb
+from otzi_viewers.render import pictures
 from otzi_viewers.render.output import read_texts
 from otzi_viewers.render.scene import Quality, Scene
 from pictures import add_probs
@@ -133,7 +135,9 @@ def test_probabilities_have_to_be_there(
 @pytest.mark.parametrize(
     ("name", "options", "code", "words"),
     [
-        ("a.mp4", (), 2, "cannot write .mp4"),
+        ("a.gif", (), 2, "cannot write .gif"),
+        ("a.png", ("--turntable", "4"), 2, "name a .mp4 file"),
+        ("a.mp4", ("--size", "33x20"), 78, "both sides must be even"),
         ("missing/a.png", (), 73, "missing is not there"),
         ("a.png", ("--device", "cuda"), 69, "--device cpu"),
         ("a.png", ("--size", "wide"), 2, "960x720"),
@@ -181,6 +185,74 @@ def test_a_gpu_that_is_not_used_is_told_of(
         monkeypatch.setattr(render_verb, "_NVIDIA_GPUS", there)
         run = otzi(*words, "--device", device)
         assert (run.code, "drawing on the CPU" in run.err) == (0, is_told)
+
+
+def test_a_turntable_is_a_movie_that_goes_on_where_it_was_killed(
+    ramped: Tomogram, otzi: Otzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    av = pytest.importorskip("av")
+    path = tmp_path / "a.mp4"
+    words = ("render", ramped.collection.path, "ts_001", "-o", path, "--size", "48x32")
+    words = (*words, "--turntable", "5")
+    made: list[Path] = []
+    write = pictures.write_picture
+
+    def write_two(path: Path, *rest: object) -> None:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(path)
+        write(path, *rest)
+
+    monkeypatch.setattr(pictures, "write_picture", write_two)
+    assert otzi(*words).code == 130
+    assert not path.exists()
+    monkeypatch.setattr(pictures, "write_picture", lambda *a: (made.append(a[0]), write(*a)))
+    assert otzi(*words).code == 0
+    assert [p.name for p in made] == [f"{n:06d}.png" for n in range(5)]
+    with av.open(str(path)) as movie:
+        frames = [f.to_ndarray(format="rgb24").astype(int) for f in movie.decode(video=0)]
+    assert [f.shape for f in frames] == [(32, 48, 3)] * 5
+    assert all(np.abs(a - b).max() > 20 for a, b in itertools.pairwise(frames))
+    assert [p.name for p in tmp_path.glob("*.*")] == ["a.mp4"]
+    assert not (tmp_path / ".a.mp4.frames").exists()
+    again = otzi(*words)
+    assert (again.code, len(made)) == (0, 5)
+    assert "done already" in again.err
+
+
+def test_an_exr_has_light_opacity_depth_and_each_class(
+    ramped: Tomogram, otzi: Otzi, tmp_path: Path
+) -> None:
+    exr = pytest.importorskip("OpenEXR")
+    path = tmp_path / "a.exr"
+    words = ("render", ramped.collection.path, "ts_001", "-o", path, "--size", "40x30", "--json")
+    assert otzi(*words).code == 0
+    with exr.File(str(path), separate_channels=True) as file:
+        channels = {name: channel.pixels for name, channel in file.channels().items()}
+    assert set(channels) == {*"RGBAZ", "membrane.A", "lumen.A"}
+    alpha = channels["A"]
+    assert alpha.shape == (30, 40)
+    assert alpha.max() > 0.2
+    assert np.isinf(channels["Z"][alpha < 0.3]).all()
+    assert np.isfinite(channels["Z"][alpha > 0.7]).all()
+    each = 1 - (1 - channels["membrane.A"]) * (1 - channels["lumen.A"])
+    np.testing.assert_allclose(each, alpha, atol=0.02)
+    assert "done already" in otzi(*words).err
+
+
+def test_a_gallery_leaves_out_what_cannot_be_drawn(
+    ramped: Tomogram, add_tomogram: Callable[..., Tomogram], otzi: Otzi, tmp_path: Path
+) -> None:
+    add_tomogram(np.zeros((8, 8, 8), np.int16), "ts_002")
+    words = ("render", ramped.collection.path, "ts_*", "--size", "8x6", "--json", "-o")
+    assert "write {tomogram} where the id goes" in otzi(*words, tmp_path / "a.png").err
+    run = otzi(*words, tmp_path / "{tomogram}.png")
+    assert run.code == 5
+    assert "ts_002 is left out: ts_002 has no probabilities" in run.err
+    assert sorted(p.name for p in tmp_path.glob("*.png")) == ["ts_001.png"]
+    document = json.loads(run.out)
+    assert document["ts_001"]["path"] == str(tmp_path / "ts_001.png")
+    assert "no tomogram" in otzi("render", *words[1:2], "x*", "-o", tmp_path / "a.png").err
 
 
 def test_slow_lifts_the_limit(

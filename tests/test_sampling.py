@@ -1,31 +1,11 @@
-"""Random numbers: of their key alone, uniform; points that fill the ball evenly."""
+"""Points that cover a pixel and fill the ball evenly."""
 
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from otzi_viewers.render.sampling import (
-    WHOLE_RAY,
-    ball_points,
-    draw_key,
-    subpixel_offset,
-    uniform,
-)
+from otzi_viewers.render.sampling import ball_points, subpixel_offset
 from references import keyed_uniform
-
-words = st.integers(0, 2**32 - 1)
-
-
-@settings(deadline=None)  # the first draw is compiled
-@given(words, st.integers(0, 4095), st.integers(0, WHOLE_RAY), words, st.integers(0, 5))
-def test_draws_are_those_of_the_written_hash(
-    seed: int, sample: int, step: int, pixel: int, number: int
-) -> None:
-    found = uniform(draw_key(seed, sample, step, pixel), number)
-    assert 0 <= found < 1
-    assert found == keyed_uniform(seed, sample, step, np.array([pixel]), number)[0]
 
 
 def test_draws_are_uniform_and_do_not_hang_together() -> None:

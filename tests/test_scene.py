@@ -18,7 +18,9 @@ from otzi_viewers.render.scene import (
     Camera,
     ClassLook,
     Density,
+    Keyframe,
     Light,
+    Movie,
     Output,
     Quality,
     Scene,
@@ -39,6 +41,14 @@ looks = st.builds(
     high=st.floats(0.51, 1),
     extinction=st.none() | positive,
     color=st.none() | colors,
+    clip=st.none() | st.tuples(numbers, numbers, numbers, numbers),
+)
+keyframes = st.builds(
+    Keyframe,
+    at=st.floats(0, 1),
+    azimuth=st.none() | numbers,
+    distance=st.none() | positive,
+    target=st.none() | vectors,
 )
 scenes = st.builds(
     Scene,
@@ -57,6 +67,8 @@ scenes = st.builds(
         background=colors,
         scale_bar=st.booleans(),
     ),
+    movie=st.builds(Movie, frames=st.integers(1, 1000), ease=st.booleans()),
+    keyframes=keyframes.map(lambda keyframe: (keyframe,)) | st.just(()),
 )
 
 
@@ -75,10 +87,12 @@ def test_every_key_of_the_documentation_is_there_with_its_default() -> None:
     for name, table in document.items():
         part = getattr(default, name)
         if not is_dataclass(part):
-            assert set(table[0]) == {f.name for f in fields(ClassLook)}
+            kind = {"classes": ClassLook, "keyframes": Keyframe}[name]
+            assert set(table[0]) == {f.name for f in fields(kind)}
             continue
         assert set(table) == {f.name for f in fields(part)}
         open_keys = {k for k in table if getattr(part, k) is None}
+        read_settings(Scene, document, "the example")
         given = read_settings(type(part), {k: table[k] for k in set(table) - open_keys}, name)
         assert given == part
 
@@ -90,6 +104,9 @@ def test_every_key_of_the_documentation_is_there_with_its_default() -> None:
         ("[light]\npositon = [0, 0, 0]\n", "unknown key 'light.positon'; did you mean position"),
         ('[[classes]]\nname = "a"\ncolour = "#000000"\n', "did you mean color?"),
         ('[[classes]]\nname = "a"\ncolor = "red"\n', "color = 'red'"),
+        ("[[keyframes]]\nat = 0.5\n[[keyframes]]\nat = 0.2\n", "put them in order"),
+        ("[[keyframes]]\nat = 0.5\nlow = [0.1]\n", "1 values of low, the scene 0"),
+        ("[movie]\nframes = 0\n", "movie.frames = 0"),
         ('[[classes]]\nname = "a"\nlow = 0.5\nhigh = 0.5\n', "low 0.5 < high 0.5"),
         ("[density]\nlow = 0.9\nhigh = 0.1\n", "low 0.9 < high 0.1"),
         ("[density]\nwindow = [99.0, 1.0]\n", "density.window (99.0, 1.0)"),

@@ -147,11 +147,24 @@ def test_other_hosts_are_refused_for_data_and_page(
 
 def test_no_answer_lets_the_token_leak(server: ViewServer, folder: Path) -> None:
     page = server.show(STATE).get_viewer_url()
-    for url in (f"{server.serve(folder)}/zarr.json", page, f"{server.origin}/nothing"):
+    data = f"{server.serve(folder)}/zarr.json"
+    for url in (data, page, f"{server.origin}/nothing", f"{server.origin}/otzi/"):
         headers = ask(url).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "no-referrer"
-        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["X-Frame-Options"] == ("SAMEORIGIN" if url == page else "DENY")
+        policy = headers["Content-Security-Policy"]
+        assert "frame-ancestors 'self'" in policy or url != page
+        assert "default-src 'none'" in policy or url == page
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1"])
+def test_pages_of_elsewhere_are_refused(server: ViewServer, folder: Path, origin: str) -> None:
+    page = server.show(STATE).get_viewer_url()
+    for url in (f"{server.serve(folder)}/zarr.json", page):
+        own = f"http://{urlsplit(url).netloc}"
+        assert ask(url, Origin=own).status == 200
+        assert ask(url, Origin=origin).status == 403
 
 
 def test_the_page_gets_no_credentials(server: ViewServer) -> None:
@@ -194,7 +207,7 @@ class TestStarting:
                 pass
 
     def test_a_port_not_allowed_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(port: int) -> None:
+        def refuse(host: str, port: int) -> None:
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr("otzi_viewers.server._try_port", refuse)
@@ -212,6 +225,23 @@ class TestStarting:
     def test_ports_have_a_range(self, port: int) -> None:
         with pytest.raises(UsageError, match=f"port {port}: give 1 to 65535"), view_server(port):
             pass
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "203.0.113.7"])
+    def test_a_host_is_one_name_of_this_machine(self, host: str) -> None:
+        with pytest.raises(UsageError, match=f"host '{host}'"), view_server(host=host):
+            pass
+
+    def test_another_address_of_this_machine_is_allowed_if_asked_for(self) -> None:
+        with view_server(host="127.0.0.3") as server:
+            url = server.show(STATE).get_viewer_url()
+            assert url.startswith("http://127.0.0.3:")
+            parts = urlsplit(url)
+            connection = HTTPConnection("127.0.0.3", parts.port, timeout=10)
+            for host, status in ((parts.netloc, 200), ("evil.example", 403)):
+                connection.request("GET", parts.path, headers={"Host": host})
+                answer = Answer(connection.getresponse())
+                assert answer.status == status
+            connection.close()
 
     def test_what_is_not_installed_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "neuroglancer", None)

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from otzi_viewers.shader import APPROXIMATE, Mode3d, controls, density_shader, shader
+from otzi_viewers.shader import (
+    APPROXIMATE,
+    Mode3d,
+    controls,
+    density_shader,
+    label_shader,
+    shader,
+    uncertainty_shader,
+)
 from otzi_viewers.style import ClassStyle, Style
 
 GOLDEN = Path(__file__).parent / "data" / "shader"
@@ -71,3 +79,17 @@ def test_the_overview_draws_nothing_in_slices() -> None:
 
 def test_a_density_is_grey_between_two_values() -> None:
     assert "range=[-12.5, 1000000]" in density_shader(-12.5, 1e6)
+
+
+def test_uncertainty_looks_at_every_class_and_not_at_the_density() -> None:
+    text = uncertainty_shader(3, "#ffd23f", 0.8)
+    assert [f"getDataValue({i})" in text for i in range(5)] == [False, True, True, True, False]
+    assert "entropy / 1.098612289" in text
+    assert text.count("#uicontrol") == 4
+
+
+def test_a_label_has_its_colour_and_others_none() -> None:
+    text = label_shader({1: "#ff0080", 3: "#000000"}, 0.5)
+    assert "if (label == 1) {\n    emitRGBA(vec4(1.000000, 0.000000, 0.501961, opacity));" in text
+    assert "label == 2" not in text
+    assert text.rstrip().endswith("emitTransparent();\n}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -17,33 +16,13 @@ from otzi.ledger.audit import audit
 from otzi_pipelines.ingest.batch import ingest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from commands import Otzi
 
 pytestmark = pytest.mark.faults
 
-DISK_BYTES = 8 << 20
 VOLUME = np.random.default_rng(3).integers(-99, 99, (140, 90, 90)).astype(np.int16)
-
-
-@pytest.fixture
-def disk(tmp_path: Path, require: Callable[[str, str], None]) -> Iterator[Path]:
-    """A file system of 8 MiB of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
-    is_there = shutil.which("mount") is not None and os.geteuid() == 0
-    run = subprocess.run(command, capture_output=True, check=False) if is_there else None
-    if run is None or run.returncode:
-        why = run.stderr.decode().strip() if run else "it takes root and the command mount"
-        require("mount", f"no tmpfs can be mounted: {why}")
-    try:
-        yield folder
-    finally:
-        # Lazily: shards that were read stay open.
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture

@@ -79,3 +79,26 @@ def test_the_state_is_plain_json() -> None:
     state = replace(STATE, selected="raw").to_json()
     assert json.loads(json.dumps(state)) == state
     assert state["selectedLayer"]["layer"] == "raw"
+
+
+def test_columns_are_panels_beside_each_other_that_move_together() -> None:
+    names = (("raw", "a"), ("raw", "b"))
+    state = replace(STATE, columns=names, layout="xy").with_layer(replace(LAYER, name="top"))
+    layout = state.to_json()["layout"]
+    assert layout["type"] == "row"
+    assert [viewer["layers"] for viewer in layout["children"]] == [
+        ["raw", "a", "top"],
+        ["raw", "b", "top"],
+    ]
+    assert {viewer["layout"]["type"] for viewer in layout["children"]} == {"xy"}
+    # Links are Neuroglancer's default; a position of their own would part them.
+    assert all("position" not in viewer for viewer in layout["children"])
+
+
+def test_a_volume_of_this_process_has_its_centres_on_whole_numbers() -> None:
+    source = replace(LAYER, url="python://volume/key").to_json()["source"]
+    assert source["url"] == "python://volume/key"
+    assert source["transform"]["matrix"] == [[1, 0, 0, -0.5], [0, 1, 0, -0.5], [0, 0, 1, -0.5]]
+    assert source["subsources"] == {"default": True}
+    assert source["enableDefaultSubsources"] is False
+    assert "matrix" not in LAYER.to_json()["source"]["transform"]

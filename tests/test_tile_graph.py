@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask
 import dask.array as da
@@ -12,14 +12,10 @@ import xarray as xr
 
 from fake_models import PlaceModel
 from otzi.errors import ConfigurationError, ModelError, UsageError
-from otzi.events import Advanced, Event
 from otzi.normalise import Normalisation
-from otzi.tiles.graph import predict_tiles, store_tiles
+from otzi.tiles.graph import predict_tiles
 from otzi.tiles.plan import TilePlan
 from references import blended, blended_uint8
-
-if TYPE_CHECKING:
-    from otzi.box import Box
 
 NORMALISATION = Normalisation(offset=3.0, scale=2.0, low=-4.0, high=9.0)
 
@@ -52,18 +48,6 @@ def predict(raw: xr.DataArray, model: PlaceModel, tile: int, overlap: int, dtype
     )
 
 
-class Volume:
-    """A sink that checks that each voxel comes once."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
-        self.values = np.zeros(shape, dtype)
-        self.writes = np.zeros(shape, int)
-
-    def __setitem__(self, region: tuple[slice, ...], block: np.ndarray) -> None:
-        self.values[region] = block
-        self.writes[region] += 1
-
-
 @pytest.mark.parametrize(("shape", "tile", "overlap"), CASES)
 @pytest.mark.parametrize("size_multiple", [1, 4])
 def test_the_bits_are_those_of_the_dense_reference(
@@ -92,61 +76,6 @@ def test_chunks_and_scheduler_do_not_show(scheduler: str, chunks: Any) -> None:
     assert len(model.tiles) == TilePlan((33, 47, 29), 16, 8).n_tiles
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize(("shape", "tile", "overlap"), CASES)
-def test_the_stored_volume_is_the_lazy_one(
-    shape: tuple[int, int, int], tile: int, overlap: int, workers: int
-) -> None:
-    raw = density(shape)
-    normalised = NORMALISATION(raw.values)
-    model, sink, events = PlaceModel(), Volume((3, *shape), "uint8"), list[Event]()
-    store_tiles(
-        lambda box: normalised[box.slices],
-        shape,
-        model,
-        sink,
-        tile=tile,
-        overlap=overlap,
-        workers=workers,
-        listen=events.append,
-    )
-    assert (sink.writes == 1).all()
-    lazy = predict(raw, PlaceModel(), tile, overlap, "uint8")
-    np.testing.assert_array_equal(sink.values, lazy.values)
-    n_tiles = TilePlan(shape, tile, overlap).n_tiles
-    assert len(model.tiles) == n_tiles
-    assert sum(e.units for e in events if isinstance(e, Advanced)) == n_tiles
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("share_done", [0.3, 0.8, 1.0])
-def test_what_is_done_is_left_out(share_done: float, workers: int) -> None:
-    """Only the other cells are written, of the tiles that they need."""
-    shape, plan = (20, 40, 60), TilePlan((20, 40, 60), 16, 4)
-    rng = np.random.default_rng(1)
-    done = {plan.cell(index) for index in plan.tiles if rng.random() < share_done}
-    normalised = NORMALISATION(density(shape).values)
-    model, sink = PlaceModel(), Volume((3, *shape), "uint8")
-    store_tiles(
-        lambda box: normalised[box.slices],
-        shape,
-        model,
-        sink,
-        tile=16,
-        overlap=4,
-        workers=workers,
-        is_done=done.__contains__,
-    )
-    whole = predict(density(shape), PlaceModel(), 16, 4, "uint8").values
-    left = [index for index in plan.tiles if plan.cell(index) not in done]
-    expected = np.zeros(shape, int)
-    for index in left:
-        expected[plan.cell(index).slices] = 1
-    np.testing.assert_array_equal(sink.writes, np.broadcast_to(expected, (3, *shape)))
-    np.testing.assert_array_equal(sink.values, whole * expected)
-    assert len(model.tiles) == len({tile for index in left for tile in plan.contributors(index)})
-
-
 def test_a_slice_needs_its_tiles_only_and_is_the_same() -> None:
     raw = density((40, 60, 60), chunks=8)
     whole = predict(raw, PlaceModel(), 16, 4, "uint8").values
@@ -165,6 +94,14 @@ def test_two_results_of_one_compute_share_their_tiles() -> None:
     same = predict(raw, model, 16, 4, "float32")
     dask.compute(lazy.data.mean(), same.data.max())
     assert len(model.tiles) == TilePlan((20, 40, 40), 16, 4).n_tiles
+
+
+def test_measures_are_no_classes() -> None:
+    raw = density((20, 30, 20))
+    plain = predict(raw, PlaceModel(), 16, 4, "uint8")
+    measured = predict(raw, PlaceModel(n_measures=1), 16, 4, "uint8")
+    assert measured.shape == plain.shape
+    np.testing.assert_array_equal(measured.values, plain.values)
 
 
 def test_keys_tell_what_differs() -> None:
@@ -219,24 +156,3 @@ def test_a_model_of_other_shape_is_refused() -> None:
 
     with pytest.raises(ModelError, match="one channel for each of background, membrane, lumen"):
         predict(density((20, 20, 20)), Wrong(), 16, 4, "uint8").compute()
-
-
-def test_a_tile_waits_for_the_cells_before_it() -> None:
-    """At no time are more tiles inferred than cells written, plus the window."""
-    shape, n_tiles = (8, 8, 80), 9
-    started, written, most = [0], [0], [0]
-
-    def read(box: Box) -> np.ndarray:
-        started[0] += 1
-        most[0] = max(most[0], started[0] - written[0])
-        return np.zeros(box.shape, np.float32)
-
-    class Counting(Volume):
-        def __setitem__(self, region: tuple[slice, ...], block: np.ndarray) -> None:
-            written[0] += 1
-
-    store_tiles(
-        read, shape, PlaceModel(), Counting((3, *shape), "uint8"), tile=16, overlap=8, workers=1
-    )
-    assert started[0] == written[0] == n_tiles
-    assert most[0] <= 2

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from checkpoints import lightning_document, state_dict, write
 from labelled import add_labels, shells
 from otzi.errors import CannotCreate, ConfigurationError, ModelError, NotFoundError
 from otzi.events import Advanced, Event, Noted
 from otzi.metrics import Agreement
-from otzi.networks.weights import ModelCard, load_model
+from otzi.networks.weights import ModelCard, load_card, load_model
+from otzi.normalise import MIN_MAX
 from otzi.tiles.graph import predict_tiles
 from otzi_pipelines.train.settings import TrainSettings
 from otzi_pipelines.train.training import train
@@ -62,6 +66,15 @@ def run(
     return train(collection, model=model, settings=settings, **options)
 
 
+def files(model: Path) -> dict[str, bytes]:
+    """All of a model but its curves, in which the time is."""
+    return {
+        str(path.relative_to(model)): path.read_bytes()
+        for path in model.rglob("*")
+        if path.is_file() and "tensorboard" not in path.parts
+    }
+
+
 class Stop:
     """A listener that interrupts after so many steps."""
 
@@ -87,7 +100,11 @@ def test_the_model_finds_what_it_has_not_seen(tomo: Tomogram, model: Path) -> No
     assert [entry["step"] for entry in card.metrics["history"]] == [20, 40]
     assert card.metrics["history"][1]["training_loss"] < card.metrics["history"][0]["training_loss"]
     assert card.training["tomograms"][0]["id"] == "ts_001"
-    assert {path.name for path in model.iterdir()} == {"model.json", "weights.safetensors"}
+    written = {"model.json", "weights.safetensors", "best", "pictures", "tensorboard"}
+    assert {path.name for path in model.iterdir()} <= written
+    assert load_card(model / "best").metrics["step"] in (20, 40)
+    with Image.open(model / "pictures" / "step_000040.png") as picture:
+        assert picture.size[0] > 3 * 128
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
@@ -106,19 +123,16 @@ def test_an_interrupted_run_ends_in_the_same_bits(
     assert resumed == whole
     assert (Noted("goes on after step 2") in events) == (after == 3)
     assert sum(isinstance(event, Advanced) for event in events) == (3 if after == 3 else 5)
-    files = [
-        {p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("whole", "broken")
-    ]
-    assert files[0] == files[1]
+    assert files(tmp_path / "whole") == files(broken)
 
 
 def test_a_finished_run_is_not_repeated(tomo: Tomogram, model: Path) -> None:
     card = run(tomo.collection, model)
-    stamps = {path: path.stat().st_mtime_ns for path in model.iterdir()}
+    stamps = {path: path.stat().st_mtime_ns for path in model.rglob("*")}
     events = list[Event]()
     assert run(tomo.collection, model, listen=events.append) == card
     assert events == [Noted(f"{model} is done already")]
-    assert {path: path.stat().st_mtime_ns for path in model.iterdir()} == stamps
+    assert {path: path.stat().st_mtime_ns for path in model.rglob("*")} == stamps
 
 
 def test_a_seed_decides_the_weights(tomo: Tomogram, tmp_path: Path) -> None:
@@ -144,6 +158,17 @@ def test_a_folder_is_for_one_training(tomo: Tomogram, model: Path, finished: boo
     add_labels(tomo, np.minimum(shells(SHAPE)[1], 1))
     with pytest.raises(CannotCreate, match="trained with tomograms = "):
         run(tomo.collection, model)
+
+
+def test_a_setting_that_is_new_has_had_its_default(tomo: Tomogram, model: Path) -> None:
+    card = run(tomo.collection, model)
+    document = json.loads((model / "model.json").read_text())
+    del document["training"]["settings"]["ema_decay"]
+    del document["training"]["judged_by"]
+    (model / "model.json").write_text(json.dumps(document))
+    assert run(tomo.collection, model).sha256 == card.sha256
+    with pytest.raises(CannotCreate, match=r"trained with ema_decay = 0.0, now it is 0.5"):
+        run(tomo.collection, model, replace(SHORT, ema_decay=0.5))
 
 
 def test_a_damaged_checkpoint_is_named(tomo: Tomogram, model: Path) -> None:
@@ -195,8 +220,51 @@ def test_a_model_to_start_from(tomo: Tomogram, tmp_path: Path) -> None:
         if not name.startswith("head."):
             np.testing.assert_allclose(tensor, before[name], atol=1e-6, err_msg=name)
     assert tensors("other")["head.weight"].shape[0] == 2
-    with pytest.raises(ConfigurationError, match=r"width = 8, .* has 4"):
+    with pytest.raises(ConfigurationError, match=r"network.width = 8, .* has 4"):
         run(tomo.collection, tmp_path / "no", replace(still, width=8), start=start)
+
+
+def test_a_published_checkpoint_to_start_from(tomo: Tomogram, tmp_path: Path) -> None:
+    """Two classes become three, as published; the file is not touched."""
+    file = write(tmp_path / "two.ckpt", lightning_document(state_dict(2, 1)))
+    before = file.read_bytes()
+    settings = replace(SHORT, steps=2, crop_voxels=32, width=None, levels=None)
+    card = run(tomo.collection, tmp_path / "three", settings, start=file)
+    assert (card.architecture, card.config["outputs"]) == ("nano-oetzi", 3)
+    assert card.normalisation == MIN_MAX
+    assert card.training["start"] == hashlib.sha256(before).hexdigest()
+    assert file.read_bytes() == before
+    network = load_model(tmp_path / "three", device="cpu")
+    found = predict_tiles(tomo.raw, network, tile=32, overlap=8)
+    np.testing.assert_allclose(found.sum("c").values, 1, atol=1e-3)
+
+
+def test_it_ends_early_and_the_model_is_the_best_that_was(tomo: Tomogram, model: Path) -> None:
+    settings = replace(
+        SHORT, steps=40, validate_every=2, stop_validations=3, minimum_gain=9.0, ema_decay=0.5
+    )
+    events = list[Event]()
+    card = run(tomo.collection, model, settings, listen=events.append)
+    losses = [entry["held_out_loss"] for entry in card.metrics["history"]]
+    assert any(isinstance(e, Noted) and "ended at step 8" in e.message for e in events)
+    best = load_card(model / "best")
+    assert card == best
+    assert card.metrics["held_out_loss"] == min(losses)
+    assert (model / "weights.safetensors").read_bytes() == (
+        model / "best" / "weights.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize("loss", ["bce", "mse", "adaptive-wing"])
+def test_two_soft_classes_by_regression(tomo: Tomogram, model: Path, loss: Any) -> None:
+    labels = tomo.labels("net").values
+    soft = np.stack([labels == 0, labels > 0]).astype(np.uint8) * 255
+    add_labels(tomo, soft, "two", ("background", "foreground"))
+    settings = replace(SETTINGS, steps=30, validate_every=30, loss=loss)
+    card = run(tomo.collection, model, settings, labels="two")
+    assert card.metrics["macro_dice"] > 0.8
+    network = load_model(model, device="cpu").network
+    assert network.config.outputs == 1
 
 
 def test_a_head_of_other_classes_is_new_even_where_it_would_fit(
@@ -226,7 +294,7 @@ def test_a_head_of_other_classes_is_new_even_where_it_would_fit(
 
 
 def test_a_loss_that_is_no_number_ends_it(tomo: Tomogram, model: Path) -> None:
-    with pytest.raises(ModelError, match=r"the loss is nan after . steps: take a learning_rate"):
+    with pytest.raises(ModelError, match=r"the loss is nan: .*take a learning_rate below 1e\+30"):
         run(tomo.collection, model, replace(SHORT, learning_rate=1e30))
     assert not (model / "model.json").exists()
 
@@ -249,6 +317,11 @@ def test_labels_must_be_there(tomo: Tomogram, model: Path) -> None:
         ({"held_out": 1.0}, r"held_out = 1.0 must be between 0 and 1"),
         ({"balance": 1.5}, r"balance = 1.5 must be 0 to 1"),
         ({"class_weights": (0.0, 0.0)}, "class_weights = .* not all 0"),
+        ({"ema_decay": 1.0}, "ema_decay = 1.0 must be 0 to below 1"),
+        ({"plateau_factor": 1.0}, "plateau_factor = 1.0 must be between 0 and 1"),
+        ({"stop_validations": -1}, "stop_validations = -1 must be at least 0"),
+        ({"accumulate": 2}, "accumulate = 2 must be at most batch, 1"),
+        ({"network": {"width": 4}}, "width is set twice: keep that of the table network"),
         ({"grid_voxels": 17}, "grid_voxels = 17 must be at most crop_voxels, 16"),
     ],
 )
@@ -257,23 +330,23 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any], names: str) 
         replace(SETTINGS, **changes)
 
 
-def test_the_rate_falls_along_half_a_cosine() -> None:
-    assert SETTINGS.rate(0) == SETTINGS.learning_rate
-    assert SETTINGS.rate(20) == pytest.approx(SETTINGS.learning_rate / 2)
-    rates = [SETTINGS.rate(step) for step in range(41)]
-    assert rates == sorted(rates, reverse=True)
-    assert rates[-1] == pytest.approx(0)
-
-
 TOML = """
 steps = 100
 batch = 1
 crop_voxels = 16
 grid_voxels = 8
 width = 4
+class_weights = [1, 4, 1]
+
+[network]
+architecture = "unet"
 levels = 2
 kernel = [3, 3, 3]
-class_weights = [1, 4, 1]
+normalisation = "group"
+
+[augmentation]
+noise = 0.5
+rotation_degrees = 10
 """
 
 
@@ -293,6 +366,7 @@ def test_the_verb(tomo: Tomogram, tmp_path: Path, otzi: Otzi) -> None:
     card = load_model(model, device="cpu").card
     assert card.training["settings"]["class_weights"] == [1, 4, 1]
     assert card.training["settings"]["seed"] == 3
+    assert (card.architecture, card.config["normalisation"]) == ("unet", "group")
     other = otzi(*words, "--seed", 4)
     assert (other.code, "seed = 3, now it is 4" in other.err) == (73, True)
 
@@ -303,6 +377,12 @@ def test_wrong_words(tomo: Tomogram, tmp_path: Path, otzi: Otzi) -> None:
     for text, code, names in [
         ("stepz = 3", 78, "unknown key 'stepz'; did you mean steps"),
         ("steps = 'many'", 78, "steps = 'many': input should be a valid integer"),
+        ("loss = 'dice'", 78, "loss = 'dice': input should be 'cross-entropy', 'bce', 'mse' or"),
+        ("[augmentation]\nnoice = 1", 78, "unknown key 'augmentation.noice'; did you mean noise?"),
+        ("[augmentation]\nnoise = -1", 78, "augmentation.noise = -1.0 must be 0 to 10"),
+        ("[network]\nhead = 'none'", 78, "'cross-entropy' does not go with network.head 'none'"),
+        ("[network]\narchitecture = 'vit'", 78, "architecture 'vit': choose one of unet, residual"),
+        ("[network]\nwitdh = 4", 78, "network: unknown key 'witdh'; did you mean width?"),
         ("held_out = 2", 78, "held_out = 2.0 must be between 0 and 1"),
         ("steps =", 78, "is not TOML"),
     ]:

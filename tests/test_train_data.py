@@ -6,20 +6,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from labelled import UNKNOWN, add_labels, shells
 from otzi.errors import ConfigurationError
 from otzi.events import Event, Warned
-from otzi_pipelines.train.data import training_data
+from otzi_pipelines.train.batch import density_of, target_of
+from otzi_pipelines.train.data import Roles, TrainingData, training_data
 from otzi_pipelines.train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otzi.events import Listener
     from otzi.tomogram import Tomogram
+    from otzi_pipelines.train.crops import Crop
 
 SHAPE = (20, 60, 30)
 SETTINGS: dict[str, Any] = {"crop_voxels": 16, "grid_voxels": 8, "held_out": 0.3}
+
+
+def data_of(tomograms: list[Tomogram], settings: TrainSettings, listen: Listener) -> TrainingData:
+    return training_data(Roles(tuple(tomograms), ()), "net", settings, listen)
+
+
+def arrays(crop: Crop) -> tuple[np.ndarray, np.ndarray]:
+    cpu = torch.device("cpu")
+    return density_of(crop, cpu).numpy(), target_of(crop, cpu).numpy()
 
 
 @pytest.fixture
@@ -35,9 +48,9 @@ def tomograms(add_tomogram: Callable[..., Tomogram]) -> list[Tomogram]:
 def test_nothing_held_out_is_ever_learnt_from(tomograms: list[Tomogram]) -> None:
     """Not even as the surroundings of a crop: other voxels there leave every crop as it is."""
     settings = TrainSettings(**SETTINGS)
-    before = training_data(tomograms, "net", settings, pytest.fail)
-    crops = [before.source[i] for i in range(40)]
-    judged = list(before.held_out_crops())
+    before = data_of(tomograms, settings, pytest.fail)
+    crops = [arrays(before.source[i]) for i in range(40)]
+    judged = [arrays(crop) for crop in before.crops(before.held_out)]
     for tomo in tomograms:
         # The last 30 % of y, the longest axis.
         statistics = tomo.attributes("raw")["statistics"]
@@ -49,23 +62,24 @@ def test_nothing_held_out_is_ever_learnt_from(tomograms: list[Tomogram]) -> None
         labels = tomo.labels("net").values.copy()
         labels[:, 42:] = 0
         add_labels(tomo, labels)
-    after = training_data(tomograms, "net", TrainSettings(**SETTINGS, balance=0.0), pytest.fail)
-    same = training_data(tomograms, "net", settings, pytest.fail)
+    after = data_of(tomograms, TrainSettings(**SETTINGS, balance=0.0), pytest.fail)
+    same = data_of(tomograms, settings, pytest.fail)
     assert all(box.stop[1] <= 42 for _, box in map(after.source.place, range(300)))
     for i in range(40):
         _, box = same.source.place(i)
         if before.source.place(i)[1] == box:
-            np.testing.assert_array_equal(crops[i].density, same.source[i].density)
-            np.testing.assert_array_equal(crops[i].target, same.source[i].target)
-    for old, new in zip(judged, same.held_out_crops(), strict=True):
-        assert not np.array_equal(old.density, new.density)
-        assert len(np.unique(new.density)) == 1
+            for old, new in zip(crops[i], arrays(same.source[i]), strict=True):
+                np.testing.assert_array_equal(old, new)
+    for (old, _), crop in zip(judged, same.crops(same.held_out), strict=True):
+        new, _ = arrays(crop)
+        assert not np.array_equal(old, new)
+        assert len(np.unique(new)) == 1
 
 
 def test_as_many_places_are_held_out_as_asked_for(tomograms: list[Tomogram]) -> None:
     def places(n: int) -> list[tuple[str, Any]]:
         settings = TrainSettings(**SETTINGS, validation_crops=n)
-        return [(v.id, b) for v, b in training_data(tomograms, "net", settings, print).held_out]
+        return [(v.id, b) for v, b in data_of(tomograms, settings, print).held_out]
 
     # 20, 18 and 30 voxels are 2 crops each: 8 in a tomogram.
     assert len(places(100)) == len(set(places(100))) == 16
@@ -76,7 +90,7 @@ def test_classes_must_be_the_same(tomograms: list[Tomogram]) -> None:
     soft = np.full((2, *SHAPE), 127, np.uint8)
     add_labels(tomograms[1], soft, classes=("background", "foreground"))
     with pytest.raises(ConfigurationError, match=r"ts_1 have classes background, foreground, .*"):
-        training_data(tomograms, "net", TrainSettings(**SETTINGS), pytest.fail)
+        data_of(tomograms, TrainSettings(**SETTINGS), pytest.fail)
 
 
 def test_a_class_that_cannot_be_learnt_is_told(tomograms: list[Tomogram]) -> None:
@@ -85,7 +99,7 @@ def test_a_class_that_cannot_be_learnt_is_told(tomograms: list[Tomogram]) -> Non
         labels[labels == 1] = UNKNOWN
         add_labels(tomo, labels)
     events = list[Event]()
-    training_data(tomograms, "net", TrainSettings(**SETTINGS), events.append)
+    data_of(tomograms, TrainSettings(**SETTINGS), events.append)
     assert events == [
         Warned("no membrane is labelled where the network learns: it cannot find any")
     ]
@@ -98,9 +112,10 @@ def test_another_voxel_size_is_told(tomograms: list[Tomogram]) -> None:
     ) as writer:
         writer[0:20, 0:60, 0:30] = shells(SHAPE)[0]
         writer.attributes["statistics"] = statistics
+    add_labels(tomograms[0].collection["ts_1"], shells(SHAPE)[1])
     events = list[Event]()
     collection = tomograms[0].collection
-    training_data(list(collection), "net", TrainSettings(**SETTINGS), events.append)
+    data_of(list(collection), TrainSettings(**SETTINGS), events.append)
     (warning,) = events
     assert isinstance(warning, Warned)
     assert "ts_1 are (5.0, 5.0, 5.0) Å, of ts_0 (20.0, 10.0, 10.0) Å" in warning.message

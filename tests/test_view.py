@@ -6,6 +6,7 @@ import json
 from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import dask.array as da
 import numpy as np
@@ -69,16 +70,45 @@ def test_it_has_the_product_made_and_prints_the_address(
     ]
 
 
-def test_the_first_tomogram_is_shown_and_the_others_named(
+def test_of_several_tomograms_the_list_is_shown(
     add_tomogram: Callable[..., Tomogram], calls: list[dict[str, Any]], otzi: Otzi
 ) -> None:
     folder = add_tomogram(VOLUME, "b").collection.path
     add_tomogram(VOLUME, "a")
-    run = otzi("view", folder, "--no-browser", "--json")
-    document = json.loads(run.out)
-    assert (document["tomogram"], document["tomograms"]) == ("a", ["a", "b"])
-    assert "a of a, b" in run.err
-    assert json.loads(otzi("view", folder, "b", "--no-browser", "--json").out)["tomogram"] == "b"
+    document = json.loads(otzi("view", folder, "--no-browser", "--json").out)
+    assert document["tomograms"] == ["a", "b"]
+    assert urlsplit(document["url"]).path.endswith("/")
+    assert calls == []
+    document = json.loads(otzi("view", folder, "b", "--no-browser", "--json").out)
+    assert document["tomograms"] == ["b"]
+    assert document["url"].endswith("/show/b?layout=4panel")
+    assert len(calls) == 1
+    run = otzi("view", folder, "--probs", "net")
+    assert (run.code, "name it after the collection" in run.err) == (2, True)
+
+
+def test_what_is_compared_is_looked_for_first(
+    tomo: Tomogram, calls: list[dict[str, Any]], otzi: Otzi
+) -> None:
+    for name in ("net", "other"):
+        product = f"probs/{name}"
+        with tomo.write(product, dtype="u1", recipe={}, channels=tomo.classes.names) as writer:
+            blocks = da.zeros((3, *VOLUME.shape), dtype="u1", chunks=(3, 64, 64, 64))
+            da.store(blocks, writer, lock=False)
+    folder = tomo.collection.path
+    run = otzi("view", folder, "--probs", "net", "--compare", "other", "--no-browser")
+    wish = parse_qs(urlsplit(run.out.strip()).query)
+    assert wish == {"layout": ["4panel"], "segmentation": ["probs/net"], "beside": ["probs/other"]}
+    assert "no labels/x" in otzi("view", folder, "--probs", "net", "--compare", "labels/x").err
+
+
+def test_other_machines_are_let_in_with_a_warning(
+    tomo: Tomogram, calls: list[dict[str, Any]], otzi: Otzi
+) -> None:
+    run = otzi("view", tomo.collection.path, "--no-browser", "--host", "127.0.0.2")
+    assert run.out.startswith("http://127.0.0.2:")
+    assert "whoever listens to the network" in run.err
+    assert otzi("view", tomo.collection.path, "--host", "0.0.0.0").code == 2
 
 
 def test_a_browser_is_opened_unless_told_not_to(

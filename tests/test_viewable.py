@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 import zarr
 
+from otzi.errors import VerificationError
 from otzi.viewable import is_viewable_dtype, viewing_problems
+from otzi.viewable_images import image_problems
+from otzi_pipelines.view_product import build_view
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from commands import Otzi
+    from otzi.tomogram import Tomogram
 
 AXES = [
     {"name": "c", "type": "channel"},
@@ -65,3 +72,30 @@ def test_units_and_codecs_are_looked_at(tmp_path: Path) -> None:
 def test_half_and_double_precision_are_not_shown() -> None:
     shown = {d for d in "bBhHiILefd" if is_viewable_dtype(np.dtype(d))}
     assert shown == set("bBhHiILf")
+
+
+def test_what_cannot_be_shown_of_a_collection_is_named(
+    add_tomogram: Callable[..., Tomogram], otzi: Otzi
+) -> None:
+    tomo = add_tomogram(np.random.default_rng(0).normal(0, 9, (8, 9, 10)).astype(np.float16))
+    with tomo.write("probs/net", dtype="u1", recipe={}, channels=tomo.classes.names) as writer:
+        writer[:, :, :, :] = np.zeros((3, 8, 9, 10), np.uint8)
+    build_view(tomo, "net")
+    run = otzi("doctor", "--viewable", tomo.collection.path, "--json")
+    assert run.code == 0
+    found = {c["what"]: (c["state"], c["found"]) for c in json.loads(run.out)["checks"]}
+    assert found == {
+        "ts_001/raw/1": ("warning", "float16 voxels"),
+        "ts_001/view/1": ("ok", "can be shown"),
+        "ts_001/view/1/overview": ("ok", "can be shown"),
+        "ts_001/probs/net/1": ("warning", "3 channels in chunks of 1"),
+    }
+    alone = otzi("doctor", "--viewable", tomo.path("raw"))
+    assert "store them as float32 or uint8" in alone.out
+    assert otzi("doctor", "--viewable").code == 2
+    assert otzi("doctor", "--viewable", tomo.folder / "none").code == 2
+
+
+def test_no_image_is_a_problem_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match=r"is no OME-Zarr 0\.5 image"):
+        image_problems(tmp_path)

@@ -11,15 +11,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from otzi.errors import ConfigurationError, MemoryBudgetError
+from otzi_viewers.render.density import normalised_density
 from otzi_viewers.render.scene import Density
+from otzi_viewers.render.source import VolumeSource
 from otzi_viewers.render.transfer import transfer_of
-from otzi_viewers.render.volume import (
-    affordable_level,
-    load_volume,
-    normalised_density,
-    occluder,
-    packed,
-)
+from otzi_viewers.render.volume import Volume, affordable_level, load_volume, occluder, packed
 from pictures import add_probs, look
 
 if TYPE_CHECKING:
@@ -42,7 +38,7 @@ def tomo(add_tomogram: Callable[..., Tomogram]) -> Tomogram:
 
 def test_channels_follow_the_classes_asked_for_and_then_the_density(tomo: Tomogram) -> None:
     density = Density(smoothing=1, window=(1, 99))
-    volume = load_volume(tomo, "net", ("lumen", "membrane"), density)
+    volume = load_volume(VolumeSource(tomo, "net", ("lumen", "membrane"), density))
     assert volume.data.dtype == np.uint8
     np.testing.assert_array_equal(volume.data[..., 0], tomo.array("probs/net")[2])
     np.testing.assert_array_equal(volume.data[..., 1], tomo.array("probs/net")[1])
@@ -54,7 +50,7 @@ def test_channels_follow_the_classes_asked_for_and_then_the_density(tomo: Tomogr
 
 
 def test_a_level_fills_the_same_box_with_larger_voxels(tomo: Tomogram) -> None:
-    volume = load_volume(tomo, "net", ("lumen",), Density(smoothing=5), level=1)
+    volume = load_volume(VolumeSource(tomo, "net", ("lumen",), Density(smoothing=5), level=1))
     assert volume.data.shape == (32, 16, 20, 2)
     np.testing.assert_allclose(volume.spacing_voxels, [4, 2, 2])
     np.testing.assert_allclose(volume.extent_voxels, [130, 33, 40])
@@ -66,7 +62,7 @@ def test_a_level_fills_the_same_box_with_larger_voxels(tomo: Tomogram) -> None:
 def test_probabilities_of_another_shape_are_refused(tomo: Tomogram) -> None:
     add_probs(tomo, "cut", np.full((2, 8, 9, 10), 85, np.uint8), CLASSES)
     with pytest.raises(ConfigurationError, match=r"\(8, 9, 10\), raw is \(65, 33, 40\)"):
-        load_volume(tomo, "cut", ("lumen",), Density())
+        load_volume(VolumeSource(tomo, "cut", ("lumen",), Density()))
 
 
 def test_the_budget_decides_the_level(tomo: Tomogram) -> None:
@@ -96,7 +92,7 @@ def test_matter_is_near_1_and_the_window_clips() -> None:
     for _ in range(2):
         smooth = ndimage.convolve(smooth, np.full((3, 3, 3), 1 / 27), mode="nearest")
     low, high = np.percentile(smooth, (10, 90))
-    np.testing.assert_allclose(light, np.clip((smooth - low) / (high - low), 0, 1), atol=1e-5)
+    np.testing.assert_allclose(light, np.clip((smooth - low) / (high - low), 0, 1), atol=5e-4)
 
 
 def test_a_flat_density_is_a_number() -> None:
@@ -115,6 +111,19 @@ def test_what_is_not_finite_is_neither_matter_nor_hole() -> None:
     np.testing.assert_allclose(found[:, :, 7:], expected[:, :, 7:], atol=0.05)
 
 
+def _volume(data) -> Volume:
+    return Volume(data, np.ones(3), np.array(data.shape[:3], float), 1.0)
+
+
+def test_what_is_cut_off_casts_no_shadow() -> None:
+    data = np.full((6, 8, 10, 2), 255, np.uint8)
+    looks = (look("a", clip=(0.0, 1.0, 0.0, 0.0)),)
+    transfer = transfer_of(looks, Density(low=0.2, high=0.8), 1 / 255, 10.0)
+    found = occluder(_volume(data), transfer)
+    assert (found[:, :2] == 0).all()
+    assert (found[:, 2:] == 255).all()
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     st.tuples(*[st.integers(1, 70)] * 3).filter(lambda s: np.prod(s) < 20_000), st.integers(0, 9)
@@ -125,7 +134,7 @@ def test_the_occluder_is_the_mean_of_what_is_drawn(shape, seed) -> None:
     transfer = transfer_of(looks, Density(low=0.2, high=0.8), 1 / 255)
     ramps = np.clip((data / 255 - transfer.low) * transfer.inverse_span, 0, 1)
     drawn = np.minimum(ramps[..., 0] + ramps[..., 1], 1) * ramps[..., 2]
-    found = occluder(data, transfer)
+    found = occluder(_volume(data), transfer)
     assert found.shape == tuple(-(-n // 2) for n in shape)
     for z, y, x in np.ndindex(found.shape):
         block = drawn[2 * z : 2 * z + 2, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2]

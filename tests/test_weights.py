@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import otzi
 from otzi.errors import DeviceUnavailable, ModelError, NotFoundError, UsageError
-from otzi.networks.unet import UNet, UNetConfig
+from otzi.networks.residual_unet import ResidualSymmetricUNet, ResidualSymmetricUNetConfig
 from otzi.networks.weights import ModelCard, load_card, load_model, save_model
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ CONFIG = {"n_classes": 3, "width": 4, "levels": 2}
 CLASSES = ("background", "membrane", "lumen")
 
 
-def network() -> UNet:
+def network() -> ResidualSymmetricUNet:
     torch.set_num_threads(1)
-    made = UNet(UNetConfig(**CONFIG))
+    made = ResidualSymmetricUNet(ResidualSymmetricUNetConfig(**CONFIG))
     made.initialise(torch.Generator().manual_seed(0))
     return made.eval()
 
@@ -114,6 +114,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
         ({"format": 2}, "format 2"),
         ({"normalisation": "per tile"}, "normalisation 'per tile'"),
         ({"surprise": 1}, "surprise"),
+        ({"temperature": 0.0}, "temperature 0.0, it must be above 0"),
         ({"classes": "membrane"}, "classes"),
         ({"classes": ["background", "membrane"]}, r"names 2 classes.*3 output channels"),
         ({"config": CONFIG | {"depth": 2}}, "depth"),

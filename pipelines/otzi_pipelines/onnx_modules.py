@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from otzi.networks.weights import Network
+    from otzi.networks.network import Network
 
 __all__ = ["Probabilities"]
 

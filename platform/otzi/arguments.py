@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CollectionArgument",
+    "ExecutorOption",
     "ProbsOption",
     "TomogramArgument",
     "TomogramsArgument",
@@ -33,6 +34,13 @@ CollectionArgument = Annotated[
 TomogramArgument = Annotated[str, typer.Argument(metavar="TOMO", help="The tomogram's id.")]
 TomogramsArgument = Annotated[
     list[str] | None, typer.Argument(metavar="TOMO", help="Tomograms; all if left out.")
+]
+ExecutorOption = Annotated[
+    str,
+    typer.Option(
+        metavar="local|processes[:N]|tcp://HOST:PORT|slurm:FILE|k8s:FILE",
+        help="What computes: threads, processes of this machine, or a cluster.",
+    ),
 ]
 ProbsOption = Annotated[
     str | None, typer.Option(help="Name of the probabilities, where there are several.")

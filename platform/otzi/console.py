@@ -53,10 +53,21 @@ class Console:
 
     def result(self, document: Mapping[str, Any], text: str) -> None:
         """Print the result of the verb: the document with ``--json``, otherwise the text."""
-        line = json.dumps(document, indent=2) if self.as_json else text
-        if line and self._has_result:
-            sys.stdout.write(line + "\n")
+        self._print(json.dumps(document, indent=2) if self.as_json else text)
+
+    def line(self, document: Mapping[str, Any], text: str) -> None:
+        """Print one of several results of a verb: with ``--json`` as a line of its own."""
+        self._print(json.dumps(document) if self.as_json else text)
+
+    def _print(self, text: str) -> None:
+        if text and self._has_result:
+            sys.stdout.write(text + "\n")
             sys.stdout.flush()
+
+    @property
+    def terminal(self) -> RichConsole | None:
+        """The terminal that people are told things on, for what draws there; None without one."""
+        return self._err if self._err.is_terminal and self.verbosity >= 0 else None
 
     def say(self, message: str) -> None:
         """Tell a person something; silent with ``-q``."""

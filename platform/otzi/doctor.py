@@ -17,7 +17,7 @@ import typer
 
 from otzi.cli import verb
 from otzi.console import Console
-from otzi.errors import ConfigurationError
+from otzi.errors import ConfigurationError, UsageError
 from otzi.filesystem import file_system
 from otzi.ledger.sqlite import check_place, ledger_path
 from otzi.memory import available_memory_bytes, format_bytes, usable_cores
@@ -72,9 +72,17 @@ def doctor(
     collection: Annotated[
         Path | None, typer.Argument(help="Look at the disk of this collection.")
     ] = None,
+    viewable: Annotated[
+        bool,
+        typer.Option(
+            "--viewable", help="Look at what Neuroglancer can show of it, or of an OME-Zarr image."
+        ),
+    ] = False,
 ) -> int:
     """Show what this machine can do, with a remedy for what it cannot."""
-    found = list(checks(collection))
+    if viewable and collection is None:
+        raise UsageError("--viewable: name the collection or the OME-Zarr image to look at")
+    found = list(_viewable(collection) if viewable and collection else checks(collection))
     lines = []
     for check in found:
         lines.append(f"{check.state:<8} {check.what:<14} {check.found}")
@@ -82,6 +90,17 @@ def doctor(
             lines.append(f"{'':<24}{check.remedy}")
     console.result({"checks": [check.to_json() for check in found]}, "\n".join(lines))
     return _UNUSABLE if any(check.state == "error" for check in found) else 0
+
+
+def _viewable(place: Path) -> Iterator[Check]:
+    from otzi.viewable_images import problems_below
+
+    for image, problems in problems_below(place):
+        if not problems:
+            yield Check(image, "ok", "can be shown")
+        for problem in problems:
+            found, _, remedy = problem.partition(": ")
+            yield Check(image, "warning", found, remedy)
 
 
 def _python() -> Check:

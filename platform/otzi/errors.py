@@ -14,11 +14,14 @@ exit code with which the command line ends::
     │   ├── NotAnMRC          ValueError            5    not an MRC file
     │   ├── TruncatedMRC      EOFError              5    shorter than its header says
     │   └── UnsupportedMRC    NotImplementedError   5    an MRC file, but no tomogram
-    ├── DeviceUnavailable     RuntimeError          69   a device or executor that is not here
+    ├── DeviceUnavailable     RuntimeError          69   a device that is not here
+    │   └── ExecutorUnavailable RuntimeError        69   a cluster that is not here, or no more
+    ├── WorkersKilled         RuntimeError          1    a task ended every worker that tried it
     ├── CannotCreate          FileExistsError       73   the output cannot be made there
     ├── TemporaryFailure      OSError               75   try again later
     │   ├── OutOfSpace        OSError               75   the disk is full
-    │   └── Locked            BlockingIOError       75   somebody else writes this
+    │   ├── Locked            BlockingIOError       75   somebody else writes this
+    │   └── Stopped           InterruptedError      3    asked to end, and work remains
     ├── AccessDenied          PermissionError       77   not allowed
     └── ConfigurationError    ValueError            78   settings and models that do not fit
         ├── NotACollection    ValueError            78   a folder that is no collection
@@ -44,6 +47,7 @@ __all__ = [
     "ConfigurationError",
     "CorruptShard",
     "DeviceUnavailable",
+    "ExecutorUnavailable",
     "Locked",
     "MemoryBudgetError",
     "ModelError",
@@ -53,12 +57,14 @@ __all__ = [
     "OtziError",
     "OutOfSpace",
     "SourceError",
+    "Stopped",
     "StrokesError",
     "TemporaryFailure",
     "TruncatedMRC",
     "UnsupportedMRC",
     "UsageError",
     "VerificationError",
+    "WorkersKilled",
     "checked_name",
     "disk_errors",
     "is_name",
@@ -121,9 +127,17 @@ class UnsupportedMRC(SourceError, NotImplementedError):
 
 
 class DeviceUnavailable(OtziError, RuntimeError):
-    """A device or an executor that is not here."""
+    """A device that is not here."""
 
     exit_code = 69
+
+
+class ExecutorUnavailable(DeviceUnavailable):
+    """A cluster that is not here, or no more."""
+
+
+class WorkersKilled(OtziError, RuntimeError):
+    """A task that ended every worker that tried it."""
 
 
 class CannotCreate(OtziError, FileExistsError):
@@ -144,6 +158,12 @@ class OutOfSpace(TemporaryFailure):
 
 class Locked(TemporaryFailure, BlockingIOError):
     """Somebody else is writing this."""
+
+
+class Stopped(TemporaryFailure, InterruptedError):
+    """Asked to end, and work remains."""
+
+    exit_code = 3
 
 
 class AccessDenied(OtziError, PermissionError):

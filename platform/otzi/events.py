@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from otzi.memory import peak_memory_bytes
@@ -23,6 +24,7 @@ __all__ = [
     "Step",
     "Warned",
     "ignore",
+    "one_at_a_time",
     "step",
 ]
 
@@ -76,6 +78,17 @@ Listener = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """Do nothing with the event."""
+
+
+def one_at_a_time(listen: Listener) -> Listener:
+    """Give a listener that threads may tell at once: it hears them one after another."""
+    lock = Lock()
+
+    def tell(event: Event) -> None:
+        with lock:
+            listen(event)
+
+    return tell
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["N_BINS", "Agreement"]
+__all__ = ["N_BINS", "Agreement", "checked_shares", "least_probability"]
 
 N_BINS = 15
 """Equal bins of confidence, as in Guo et al. 2017 (arXiv:1706.04599)."""
@@ -82,13 +82,8 @@ class Agreement:
         UsageError
             If the shapes do not fit, or a class is none of the c.
         """
-        n_classes = len(probabilities)
-        if probabilities.dtype.kind not in "fb" and probabilities.dtype != np.uint8:
-            raise UsageError(f"probabilities of type {probabilities.dtype}: give floats or uint8")
-        p, p_step = _flat(probabilities)
-        t, t_step = _flat(_as_soft(truth, probabilities.shape))
-        least = _LEAST_OF_UINT8 if probabilities.dtype == np.uint8 else _LEAST_PROBABILITY
-        sums = cls.none(n_classes)
+        p, p_step, t, t_step, least = checked_shares(probabilities, truth)
+        sums = cls.none(len(probabilities))
         surprise = _tally(
             (p, p_step, t, t_step),
             least,
@@ -180,6 +175,34 @@ class Agreement:
             "cross_entropy": _plain(self.cross_entropy),
             "calibration_error": _plain(self.calibration_error),
         }
+
+
+def checked_shares(
+    probabilities: NDArray[Any], truth: NDArray[Any]
+) -> tuple[NDArray[Any], float, NDArray[Any], float, float]:
+    """Give what compiled code takes of the arguments of `Agreement.measure`.
+
+    Returns
+    -------
+    tuple
+        Probabilities ``(c, n)`` and what its values are multiples of; the same of the truth; and
+        what the least probability counts as.
+
+    Raises
+    ------
+    UsageError
+        If the shapes do not fit, or a class is none of the c.
+    """
+    if probabilities.dtype.kind not in "fb" and probabilities.dtype != np.uint8:
+        raise UsageError(f"probabilities of type {probabilities.dtype}: give floats or uint8")
+    p, p_step = _flat(probabilities)
+    t, t_step = _flat(_as_soft(truth, probabilities.shape))
+    return p, p_step, t, t_step, least_probability(probabilities.dtype)
+
+
+def least_probability(dtype: np.dtype[Any]) -> float:
+    """Give what smaller probabilities of a type count as."""
+    return _LEAST_OF_UINT8 if dtype == np.uint8 else _LEAST_PROBABILITY
 
 
 @compiled

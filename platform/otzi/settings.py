@@ -21,6 +21,8 @@ STRICT = ConfigDict(extra="forbid")
 
 T = TypeVar("T")
 
+_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+
 
 def load_settings(kind: type[T], path: Path) -> T:
     """Give the settings of a TOML file as an instance of the dataclass `kind`.
@@ -57,9 +59,10 @@ def read_settings(kind: type[T], document: dict[str, Any], source: str) -> T:
 
 
 def _first(error: ValidationError, kind: type[Any]) -> str:
-    problem = error.errors()[0]
+    # A key that is misspelt is lacking, too: what it should have been called helps more.
+    problem = min(error.errors(), key=lambda problem: problem["type"] not in _UNKNOWN)
     key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+    if problem["type"] in _UNKNOWN:
         known = list(getattr(_table(kind, problem["loc"][:-1]), "__dataclass_fields__", {}))
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, 3) or sorted(known)
         return f"unknown key {key!r}; did you mean {', '.join(near)}?"

@@ -253,6 +253,7 @@ class Tomogram:
         window: tuple[float, float, float, float] | None = None,
         chunk_voxels: int = 64,
         channels_per_chunk: int = 1,
+        most_shard_voxels: int | None = None,
         downsample: str = "mean",
         inputs: Mapping[str, Any] | None = None,
     ) -> Iterator[ProductWriter]:
@@ -277,12 +278,15 @@ class Tomogram:
             Minimum, start, end and maximum of the contrast.
         chunk_voxels, channels_per_chunk
             What is compressed together.
+        most_shard_voxels
+            Side of what lies in one file, which is what an interrupted run keeps; 256 if None.
         downsample
             ``mean``, or ``mode`` for hard labels and strokes.
         inputs
             What else decides the content, as plain JSON: an interrupted run is gone on with only
             where it had the same.
         """
+        from otzi.store.grid import MOST_SHARD_VOXELS
         from otzi.store.product import Layout, ProductWriter
 
         channels = None if channels is None else tuple(channels)
@@ -296,6 +300,7 @@ class Tomogram:
             n_channels=None if channels is None else len(channels),
             chunk_voxels=chunk_voxels,
             channels_per_chunk=channels_per_chunk,
+            most_shard_voxels=most_shard_voxels or MOST_SHARD_VOXELS,
         )
         image = Multiscale(
             name=f"{self.id} {product}",

@@ -7,7 +7,7 @@ import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -68,6 +68,10 @@ class Browser:
             if texts := self._texts(selector):
                 raise error("; ".join(texts))
             time.sleep(_POLL_SECONDS)
+
+    def script(self, expression: str) -> Any:
+        """Give the value of an expression in the page."""
+        return self.driver.execute_script(f"return {expression}")
 
     def wait_for(self, what: str, is_true: Callable[[], bool], seconds: float = 30) -> None:
         """Wait until something holds."""

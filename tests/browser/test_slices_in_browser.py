@@ -135,7 +135,7 @@ def test_classes_lie_over_raw_where_the_density_is_off(
     tomo = virion_tomogram
     style = replace(slice_style(tomo), shows_density=False)
     state = _state(tomo, server.serve(tomo.collection.path), "xy", style)
-    shown = tuple(replace(layer, is_visible=True) for layer in state.layers)
+    shown = tuple(replace(layer, is_visible=layer.name != "uncertainty") for layer in state.layers)
     viewer = server.show(replace(state, layers=shown), (tomo.shape[2], tomo.shape[1]))
     page.open(viewer.get_viewer_url())
     percentiles = tomo.attributes("raw")["statistics"]["percentiles"]

@@ -44,7 +44,7 @@ def test_the_page_of_the_command_loads(
         try:
             assert process.stdout is not None
             document = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
-            assert document["tomogram"] == "virion"
+            assert document["tomograms"] == ["virion"]
             page.open(document["url"])
             page.wait_for("the title", lambda: page.driver.title.startswith("virion"), SECONDS)
             page.wait_for("classes", lambda: _is_colored(page), SECONDS)

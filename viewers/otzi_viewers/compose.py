@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from otzi.classes import rgb_of
+from otzi.pseudo.uncertainty import entropy
 from otzi.ramps import ramp
 
 if TYPE_CHECKING:
@@ -16,7 +18,14 @@ if TYPE_CHECKING:
 
     from otzi_viewers.style import Style
 
-__all__ = ["classes_over", "front_to_back", "project", "slice_color", "slice_image"]
+__all__ = [
+    "classes_over",
+    "front_to_back",
+    "project",
+    "slice_color",
+    "slice_image",
+    "uncertainty_color",
+]
 
 
 def classes_over(values: NDArray[np.uint8], style: Style) -> NDArray[np.float32]:
@@ -50,6 +59,23 @@ def slice_color(values: NDArray[np.uint8], style: Style) -> NDArray[np.float32]:
 def slice_image(values: NDArray[np.uint8], style: Style) -> NDArray[np.uint8]:
     """Give the picture of a slice: ``(rows, columns, 3)`` uint8 of ``(c, rows, columns)`` uint8."""
     return np.rint(np.clip(slice_color(values, style), 0, 1) * 255).astype(np.uint8)
+
+
+def uncertainty_color(
+    values: NDArray[np.uint8], color: str, opacity: float, *, low: float = 0.0, margin: bool = False
+) -> NDArray[np.float32]:
+    """Give how unsure the classes are, ``(…, 4)`` float32: red, green, blue · alpha, alpha.
+
+    `values` are ``(c, …)`` uint8, channel 0 being the density.
+    """
+    probabilities = values[1:] / np.float32(255)
+    if margin:
+        second, first = np.sort(probabilities, axis=0)[-2:]
+        unsure = 1 - (first - second)
+    else:
+        unsure = entropy(probabilities)
+    alpha = np.float32(opacity) * ramp(unsure, low)
+    return alpha[..., None] * np.array([*rgb_of(color), 1], np.float32)
 
 
 def front_to_back(samples: NDArray[np.float32], step_voxels: float) -> NDArray[np.float32]:

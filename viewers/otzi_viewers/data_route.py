@@ -9,42 +9,15 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tornado.web import HTTPError, OutputTransform, RequestHandler, StaticFileHandler
+from tornado.web import HTTPError, StaticFileHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tornado.httputil import HTTPHeaders
+__all__ = ["DataHandler"]
 
-__all__ = ["DataHandler", "RefusedHost", "SafeHeaders"]
-
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-}
 _CHUNK = re.compile(r"/c(/\d+)+$")
 """How the file of a Zarr v3 chunk or shard is named."""
-
-
-class SafeHeaders(OutputTransform):
-    """Headers of every answer: addresses hold tokens, and must not reach other pages."""
-
-    def transform_first_chunk(
-        self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
-    ) -> tuple[int, HTTPHeaders, bytes]:
-        """Add them."""
-        for name, value in _HEADERS.items():
-            headers[name] = value
-        return status_code, headers, chunk
-
-
-class RefusedHost(RequestHandler):
-    """The answer to requests for another host."""
-
-    def prepare(self) -> None:
-        """Refuse."""
-        raise HTTPError(403)
 
 
 class DataHandler(StaticFileHandler):

@@ -1,8 +1,8 @@
-"""Neuroglancer's server with a data route beside it: one process, one port, one origin, loopback.
+"""Neuroglancer's server with routes beside it: one process, one port, one origin, loopback.
 
-The page and the data each have a token in their path, the only way to them. All answers carry
-headers that keep it from leaking, and a request for any other host than this machine is refused:
-a foreign page cannot reach the server by a name of its own that points here.
+Each page and each route has a token in its path, the only way to it. All answers carry headers that
+keep it from leaking, and a request for any other host than this machine, or from a page of
+elsewhere, is refused: a foreign page cannot reach the server by a name of its own that points here.
 """
 
 from __future__ import annotations
@@ -14,19 +14,25 @@ from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from otzi.errors import AccessDenied, ConfigurationError, TemporaryFailure, UsageError
+from otzi.errors import (
+    AccessDenied,
+    ConfigurationError,
+    OtziError,
+    TemporaryFailure,
+    UsageError,
+)
 from otzi.events import Listener, Warned, ignore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from otzi_viewers.state import ViewerState
 
-__all__ = ["ViewServer", "view_server"]
+__all__ = ["LOOPBACK", "ViewServer", "view_server"]
 
-_ADDRESS = "127.0.0.1"
-_FOREIGN_HOST = r"(?!(127\.0\.0\.1|localhost)$).*"
+LOOPBACK = "127.0.0.1"
+_ALL_ADDRESSES = ("", "0.0.0.0", "::")
 _TOKEN_BYTES = 20
 _START_SECONDS = 10.0
 
@@ -46,8 +52,6 @@ class ViewServer:
         folder, be it by ``..`` or by a link. `listen` is warned of chunks that are asked for and
         missing.
         """
-        from neuroglancer import server
-
         from otzi_viewers.data_route import DataHandler
 
         told: set[Path] = set()
@@ -57,12 +61,21 @@ class ViewServer:
                 told.add(path)
                 listen(Warned(f"{path} is missing: make the product again"))
 
-        token = secrets.token_urlsafe(_TOKEN_BYTES)
         arguments = {"path": str(folder.resolve()), "missing": missing}
-        route = (rf"/data/{token}/(.*)", DataHandler, arguments)
+        return self.mount("data", [("(.*)", DataHandler, arguments)])
+
+    def mount(self, area: str, routes: Sequence[tuple[str, type[Any], dict[str, Any]]]) -> str:
+        """Give the address, ``…/AREA/TOKEN``, below which handlers answer from now on.
+
+        Each has a pattern of the rest of the path, a tornado handler and what it is made with.
+        """
+        from neuroglancer import server
+
+        start = f"/{area}/{secrets.token_urlsafe(_TOKEN_BYTES)}"
+        rules = [(f"{start}/{pattern}", *handler) for pattern, *handler in routes]
         application = server.global_server.app
-        _on_server(lambda: application.add_handlers(".*", [route]))
-        return f"{self.origin}/data/{token}"
+        _on_server(lambda: application.add_handlers(".*", rules))
+        return self.origin + start
 
     def show(self, state: ViewerState, canvas: tuple[int, int] | None = None) -> Any:
         """Give a Neuroglancer viewer that shows a state; `get_viewer_url` is its address.
@@ -84,10 +97,16 @@ class ViewServer:
 
 
 @contextmanager
-def view_server(port: int = 0) -> Iterator[ViewServer]:
-    """Run the server on the loopback interface while the context lasts; port 0 is any free one.
+def view_server(port: int = 0, host: str = LOOPBACK) -> Iterator[ViewServer]:
+    """Run the server while the context lasts; there is one for a process.
 
-    There is one for a process.
+    Parameters
+    ----------
+    port
+        0 is any free one.
+    host
+        Name or address by which browsers reach this machine. On all but the loopback interface
+        whoever can listen to the network can read what is shown.
 
     Raises
     ------
@@ -98,28 +117,32 @@ def view_server(port: int = 0) -> Iterator[ViewServer]:
     """
     try:
         from neuroglancer import server
+        from tornado.routing import Rule
 
-        from otzi_viewers.data_route import RefusedHost, SafeHeaders
+        from otzi_viewers.guard import Foreign, Refused, SafeHeaders
     except ImportError as error:
         raise ConfigurationError(
             f"{error.name} is not installed, the viewer needs it: pip install 'otzi[view]'"
         ) from error
     if not 0 <= port <= 65535:
         raise UsageError(f"port {port}: give 1 to 65535, or 0 for any free one")
+    if host in _ALL_ADDRESSES:
+        raise UsageError(f"host {host!r}: give the one name or address that others call it by")
     if server.is_server_running():
         raise ConfigurationError("a viewer runs in this process already: close that one first")
-    server.set_server_bind_address(_ADDRESS, port)
+    server.set_server_bind_address(host, port)
     try:
-        _try_port(port)
+        _try_port(host, port)
         server.start()
     except OSError as error:
-        raise _port_error(port, error) from error
+        raise _port_error(host, port, error) from error
     try:
         application = server.global_server.app
 
         def guard() -> None:
             application.add_transform(SafeHeaders)
-            application.add_handlers(_FOREIGN_HOST, [(".*", RefusedHost)])
+            hosts = {LOOPBACK, "localhost", host.lower()}
+            application.default_router.rules.insert(0, Rule(Foreign(hosts), Refused))
 
         _on_server(guard)
         yield ViewServer(server.get_server_url())
@@ -142,18 +165,20 @@ def _on_server(change: Callable[[], object]) -> None:
         raise TemporaryFailure(f"the viewer did not start within {_START_SECONDS:g} s: try again")
 
 
-def _try_port(port: int) -> None:
+def _try_port(host: str, port: int) -> None:
     """Bind once: where Neuroglancer's server cannot, it leaves a socket open."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((_ADDRESS, port))
+        probe.bind((host, port))
 
 
-def _port_error(port: int, error: OSError) -> TemporaryFailure | AccessDenied:
+def _port_error(host: str, port: int, error: OSError) -> OtziError:
     if error.errno == errno.EACCES:
         return AccessDenied(f"port {port} is not allowed: choose --port 1024 or above")
     if error.errno == errno.EADDRINUSE:
         return TemporaryFailure(
             f"port {port} is in use: choose another --port, or leave it out for a free one"
         )
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return UsageError(f"host {host!r} is none of this machine's: give its name or address")
     return TemporaryFailure(f"cannot listen on port {port}: {error.strerror}")

@@ -9,14 +9,26 @@ In 3-D they are combined in the same way within a sample; the samples of a ray f
 
 from __future__ import annotations
 
+from math import log
 from typing import TYPE_CHECKING, Literal
 
+from otzi.classes import rgb_of
 from otzi_viewers.style import LARGEST_LOW
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otzi_viewers.style import ClassStyle, Style
 
-__all__ = ["APPROXIMATE", "Mode3d", "controls", "density_shader", "shader"]
+__all__ = [
+    "APPROXIMATE",
+    "Mode3d",
+    "controls",
+    "density_shader",
+    "label_shader",
+    "shader",
+    "uncertainty_shader",
+]
 
 Mode3d = Literal["over", "stock", "none"]
 """True compositing, Neuroglancer's own approximate one, or slices only."""
@@ -123,6 +135,55 @@ def controls(style: Style) -> dict[str, bool | float | str]:
         values[f"a_{c.name}"] = c.low
         values[f"opacity_{c.name}"] = c.opacity
     return values
+
+
+_UNCERTAINTY = """\
+  float unsure = margin ? 1.0 - (first - second) : entropy / {log_n};
+  emitRGBA(vec4(color, opacity * clamp((unsure - a) / max(1.0 - a, 1e-3), 0.0, 1.0)));
+}}
+"""
+
+
+def uncertainty_shader(n_classes: int, color: str, opacity: float) -> str:
+    """Give the shader of how unsure the classes of an image are (`compose.uncertainty_color`).
+
+    Their entropy, or how little the most probable exceeds the next: 0 where one is certain, 1 where
+    all, or two, are alike. The image's channels are the density and the classes.
+    """
+    lines = [
+        f'#uicontrol vec3 color color(default="{color}")',
+        f"#uicontrol float opacity slider(min=0, max=1, default={opacity:.6g}, step=0.005)",
+        f"#uicontrol float a slider(min=0, max={LARGEST_LOW}, default=0, step=0.005)",
+        "#uicontrol bool margin checkbox(default=false)",
+        "float entropy = 0.0, first = 0.0, second = 0.0;",
+        "void add(float p) {",
+        "  entropy -= p * log(max(p, 1e-9));",
+        "  second = max(second, min(first, p));",
+        "  first = max(first, p);",
+        "}",
+        "void main() {",
+        "  entropy = first = second = 0.0;",
+        *(f"  add(toNormalized(getDataValue({i})));" for i in range(1, n_classes + 1)),
+    ]
+    return "\n".join(lines) + "\n" + _UNCERTAINTY.format(log_n=f"{log(n_classes):.9f}")
+
+
+def label_shader(colors: Mapping[int, str], opacity: float) -> str:
+    """Give the shader of a label image: a colour for each value, all others transparent."""
+    lines = [
+        f"#uicontrol float opacity slider(min=0, max=1, default={opacity:.6g}, step=0.005)",
+        "void main() {",
+        "  int label = int(toRaw(getDataValue()));",
+    ]
+    for value, color in colors.items():
+        red, green, blue = (f"{part:.6f}" for part in rgb_of(color))
+        lines += [
+            f"  if (label == {value}) {{",
+            f"    emitRGBA(vec4({red}, {green}, {blue}, opacity));",
+            "    return;",
+            "  }",
+        ]
+    return "\n".join([*lines, "  emitTransparent();", "}"]) + "\n"
 
 
 def density_shader(low: float, high: float) -> str:

@@ -29,8 +29,12 @@ class Snapshot:
     the level of the pyramid."""
 
 
-def take_snapshot(viewer: Any, seconds: float = 60) -> Snapshot:
+def take_snapshot(
+    viewer: Any, seconds: float = 60, pixels: tuple[int, int] | None = None
+) -> Snapshot:
     """Give what a Neuroglancer viewer's page shows of the viewer's present state.
+
+    With `pixels`, width and height, once the page has that size.
 
     Raises
     ------
@@ -43,7 +47,8 @@ def take_snapshot(viewer: Any, seconds: float = 60) -> Snapshot:
     while True:
         reply = _reply(viewer, deadline, seconds)
         # What was set a moment ago may not have arrived when the picture was taken.
-        if reply.viewer_state == viewer.state:
+        size = (reply.screenshot.width, reply.screenshot.height)
+        if reply.viewer_state == viewer.state and pixels in (None, size):
             break
     from PIL import Image
 

@@ -6,9 +6,9 @@ z; here that order is written down once, and what has names is mapped by name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import cos, log, radians, sin
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from otzi.box import Zyx
     from otzi.ome import Spacing
 
-__all__ = ["Layout", "Orbit", "ViewerState", "VolumeLayer"]
+__all__ = ["LAYOUTS", "Layout", "Orbit", "ViewerState", "VolumeLayer"]
 
 Layout = Literal["4panel", "xy", "xz", "yz", "3d"]
 """Slices in three directions and 3-D together, or one of them."""
+LAYOUTS: tuple[str, ...] = get_args(Layout)
 
 _METERS_PER_ANGSTROM = 1e-10
 _PANEL_PIXELS = 400
@@ -30,11 +31,11 @@ _DISPLAYED = ("x", "y", "z")
 
 @dataclass(frozen=True, slots=True)
 class VolumeLayer:
-    """An OME-Zarr image as a layer."""
+    """An image as a layer."""
 
     name: str
     url: str
-    """Of the group, ``http://…``."""
+    """Of an OME-Zarr group, ``http://…``, or of a volume of this process, ``python://…``."""
     spacing_angstrom: Spacing
     """Of its first level, z, y, x."""
     shader: str
@@ -56,13 +57,18 @@ class VolumeLayer:
         if self.has_channels:
             # As `c^` the shader sees all channels of a voxel; as `c'`, the default, one of them.
             dimensions = {"c^": [1, ""], **dimensions}
+        transform: dict[str, Any] = {"outputDimensions": dimensions}
+        source: dict[str, Any] = {"url": f"{self.url}/|zarr3:", "transform": transform}
+        if self.url.startswith("python:"):
+            # Its voxels begin at whole numbers; the centres of OME-Zarr lie there.
+            transform["matrix"] = [[float(i == j) for j in range(3)] + [-0.5] for i in range(3)]
+            # Of labels there are meshes, too, which no image layer can draw.
+            subsources = {"subsources": {"default": True}, "enableDefaultSubsources": False}
+            source |= {"url": self.url, **subsources}
         layer: dict[str, Any] = {
             "type": "image",
             "name": self.name,
-            "source": {
-                "url": f"{self.url}/|zarr3:",
-                "transform": {"outputDimensions": dimensions},
-            },
+            "source": source,
             "shader": self.shader,
             "shaderControls": dict(self.controls),
             "opacity": 1,
@@ -105,6 +111,9 @@ class ViewerState:
     spacing_angstrom: Spacing
     layers: tuple[VolumeLayer, ...]
     layout: Layout = "4panel"
+    columns: tuple[tuple[str, ...], ...] = ()
+    """Names of the layers of panels beside each other, which move together; none for one group of
+    panels with all layers."""
     position: tuple[float, float, float] | None = None
     """z, y, x in voxels of level 0; None for the middle voxel."""
     orbit: Orbit = field(default_factory=Orbit)
@@ -120,6 +129,11 @@ class ViewerState:
     """Whether there are a scale bar and the axes through the position."""
     selected: str | None = None
     """The layer whose controls are open beside the panels."""
+
+    def with_layer(self, layer: VolumeLayer) -> ViewerState:
+        """Give the state with a layer on top, in all columns."""
+        columns = tuple((*names, layer.name) for names in self.columns)
+        return replace(self, layers=(*self.layers, layer), columns=columns)
 
     def to_json(self) -> dict[str, Any]:
         """Give the state's JSON."""
@@ -142,8 +156,17 @@ class ViewerState:
             "showAxisLines": self.has_marks,
             "showScaleBar": self.has_marks,
             "layers": [layer.to_json() for layer in self.layers],
-            "layout": {"type": self.layout, "orthographicProjection": self.is_orthographic},
+            "layout": self._layout(),
         }
         if self.selected is not None:
             state["selectedLayer"] = {"layer": self.selected, "visible": True, "size": 370}
         return state
+
+    def _layout(self) -> dict[str, Any]:
+        panels = {"type": self.layout, "orthographicProjection": self.is_orthographic}
+        if not self.columns:
+            return panels
+        beside = [
+            {"type": "viewer", "layers": [*names], "layout": panels} for names in self.columns
+        ]
+        return {"type": "row", "children": beside}

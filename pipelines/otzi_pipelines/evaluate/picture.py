@@ -13,6 +13,7 @@ from otzi.files import writing_whole
 from otzi.metrics import N_BINS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,14 +35,21 @@ _INK, _GRID, _DIAGONAL, _PAPER = "#202020", "#dddddd", "#999999", "white"
 _DOT = 4
 
 
-def save_reliability(evaluation: Evaluation, table: ClassTable, file: Path) -> None:
-    """Write `draw_reliability` as PNG into a file, which is replaced."""
-    image = draw_reliability(evaluation, table)
+def save_reliability(evaluations: Mapping[str, Evaluation], table: ClassTable, file: Path) -> None:
+    """Write diagrams side by side as PNG into a file, which is replaced; keys are their titles."""
+    from PIL import Image
+
+    drawn = [draw_reliability(one, table, title) for title, one in evaluations.items()]
+    image = Image.new("RGB", (sum(part.width for part in drawn), drawn[0].height), _PAPER)
+    x = 0
+    for part in drawn:
+        image.paste(part, (x, 0))
+        x += part.width
     with disk_errors(file, "writing"), writing_whole(file) as out:
         image.save(out, "PNG")
 
 
-def draw_reliability(evaluation: Evaluation, table: ClassTable) -> Image:
+def draw_reliability(evaluation: Evaluation, table: ClassTable, title: str = "") -> Image:
     """Draw a line for each class and one for the most probable class; on the diagonal is honest.
 
     Below, the share of voxels in each bin, on a logarithmic axis from 1e-6 to 1.
@@ -60,6 +68,7 @@ def draw_reliability(evaluation: Evaluation, table: ClassTable) -> Image:
     image = Image.new("RGB", (int(width), _TOP + _SIDE + _GAP + _BARS + _BELOW), _PAPER)
     draw = ImageDraw.Draw(image)
     _draw_axes(draw, font)
+    draw.text((_LEFT + _SIDE, 10), title, fill=_INK, font=font, anchor="ra")
     draw.text((legend, _TOP), "calibration error", fill=_INK, font=font)
     for row, (entry, color, of_class) in enumerate(zip(entries, colors, bins, strict=True), 1):
         _draw_curve(draw, of_class, color)

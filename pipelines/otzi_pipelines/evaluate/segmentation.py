@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from otzi.errors import UsageError
+from otzi.metrics import least_probability
+from otzi.temperature import tempered
 from otzi.tomogram import checked_product
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class Segmentation:
     """As they are seen."""
     seen_as: tuple[int, ...]
     """Which of them each stored class is."""
+    temperature: float = 1.0
+    """At which probabilities are seen, see `otzi.temperature`; 1 is as they are stored."""
 
     @property
     def is_soft(self) -> bool:
@@ -59,7 +63,8 @@ class Segmentation:
     def read(self, box: Box) -> NDArray[Any]:
         """Give ``(c, z, y, x)`` shares of each class; all 0 where nothing is known.
 
-        Soft ones are as stored: floats, or uint8, value/255; hard ones are booleans.
+        Soft ones are as stored: floats, or uint8, value/255; at a temperature they are float32.
+        Hard ones are booleans.
         """
         values = self.array[(..., *box.slices)]
         if not self.is_soft:
@@ -67,12 +72,20 @@ class Segmentation:
             for stored, seen in enumerate(self.seen_as):
                 shares[seen] |= values == stored
             return shares
+        if self.temperature != 1:
+            values = self._tempered(values)
         if self.seen_as == tuple(range(len(self.classes))):
             return values
         shares = np.zeros((len(self.classes), *values.shape[1:]), values.dtype)
         for channel, seen in zip(values, self.seen_as, strict=True):
             shares[seen] += channel
         return shares
+
+    def _tempered(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        step = np.float32(255 if values.dtype == np.uint8 else 1)
+        shares = np.maximum(values / step, np.float32(least_probability(values.dtype)))
+        shares = tempered(shares.astype(np.float32, copy=False), self.temperature, axis=0)
+        return np.where(values.any(axis=0), shares, np.float32(0))
 
 
 def full_name(name: str, kind: str) -> str:

@@ -20,8 +20,10 @@ from otzi_pipelines.evaluate.boundary import boundary_distances
 from otzi_pipelines.evaluate.picture import save_reliability
 from otzi_pipelines.evaluate.report import DEFINITIONS, Evaluation, pooled
 from otzi_pipelines.evaluate.segmentation import comparable, full_name
+from otzi_pipelines.evaluate.temperature import Calibration, calibrate, card_of_maker
 from otzi_pipelines.evaluate.whole_volume import agreement_of
 from otzi_pipelines.label.picture import checked_picture
+from otzi_pipelines.train.split import Part, read_split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +91,9 @@ def command(
         list[str] | None, typer.Argument(metavar="[TOMO]...", help="Tomograms; all that have both.")
     ] = None,
     *,
+    part: Annotated[
+        Part | None, typer.Option(help="Of the tomograms, those in this part of the split.")
+    ] = None,
     probs: Annotated[str, typer.Option(help="What is judged: probs/NAME, or as labels/NAME.")],
     truth: Annotated[str, typer.Option(help="By what: labels/NAME, or as probs/NAME.")],
     boundary: Annotated[
@@ -100,15 +105,28 @@ def command(
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Reliability diagram, of all together.")
     ] = None,
+    fit_temperature: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MODEL",
+            help="The model that made these probabilities: calibrate it by the truth, and store "
+            "the temperature in its card.",
+        ),
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Blocks at the same time.", min=1)] = None,
 ) -> None:
     """Judge a segmentation by a truth: Dice, F1, cross-entropy, calibration, boundaries."""
     prediction, reference = full_name(probs, "probs"), full_name(truth, "labels")
     memory_bytes = parse_bytes(memory) if boundary else None
     col = open_collection(collection)
-    pairs = _pairs(_chosen(col, tomograms, prediction, reference), prediction, reference)
+    chosen = _chosen(col, tomograms, prediction, reference)
+    if part is not None:
+        chosen = _in_part(col, chosen, part)
+    pairs = _pairs(chosen, prediction, reference)
+    predictions = [first for first, _ in pairs]
     if picture is not None:
-        _check_picture(picture, [first for first, _ in pairs])
+        _check_picture(picture, predictions)
+    card = None if fit_temperature is None else card_of_maker(fit_temperature, predictions)
     found = {
         first.tomo.id: evaluate(
             first, second, boundary_memory_bytes=memory_bytes, workers=workers, listen=console
@@ -116,9 +134,16 @@ def command(
         for first, second in pairs
     }
     total = pooled(tuple(found.values()))
+    calibration: Calibration | None = None
+    if fit_temperature is not None and card is not None:
+        calibration = calibrate(pairs, total, card, workers=workers, listen=console)
+        calibration.store(fit_temperature, list(found), reference)
     if picture is not None:
         table = col.classes.having(total.classes) or ClassTable.named(total.classes)
-        save_reliability(total, table, picture)
+        shown = {"as stored": total}
+        if calibration:
+            shown[f"at temperature {calibration.temperature:.3g}"] = calibration.after
+        save_reliability(shown, table, picture)
     if console.verbosity > 0:
         console.say("\n".join(f"{name}: {text}" for name, text in DEFINITIONS.items()))
     document = {
@@ -132,6 +157,9 @@ def command(
     parts = [f"{id_}\n{one.to_text()}" for id_, one in found.items()]
     if len(found) > 1:
         parts.append(f"all {len(found)} tomograms\n{total.to_text()}")
+    if calibration:
+        document["calibration"] = {"model": str(fit_temperature)} | calibration.to_json()
+        parts.append(calibration.to_text())
     console.result(document, "\n\n".join(parts))
 
 
@@ -150,6 +178,17 @@ def _chosen(
             f"{', '.join(there)}"
         )
     return both
+
+
+def _in_part(collection: Collection, tomograms: list[Tomogram], part: Part) -> list[Tomogram]:
+    split = read_split(collection)
+    inside = [tomo for tomo in tomograms if split and split.parts.get(tomo.id) == part]
+    if not inside:
+        raise NotFoundError(
+            f"--part {part}: none of {', '.join(tomo.id for tomo in tomograms)} is in it; see "
+            f"`otzi split {collection.path}`"
+        )
+    return inside
 
 
 def _pairs(

@@ -1,8 +1,8 @@
-"""The agreement of two segmentations over a whole volume, block by block, in bounded memory."""
+"""Sums over a whole volume of what two segmentations say, block by block, in bounded memory."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from otzi.box import tile
 from otzi.events import Listener, ignore
@@ -10,12 +10,23 @@ from otzi.metrics import Agreement
 from otzi.parallel import in_threads
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
     from otzi.box import Box
     from otzi_pipelines.evaluate.segmentation import Segmentation
 
-__all__ = ["agreement_of"]
+__all__ = ["agreement_of", "summed"]
 
 _BLOCK_VOXELS = 128
+
+
+class _Sum(Protocol):
+    def __add__(self, other: Any, /) -> Self: ...
+
+
+S = TypeVar("S", bound=_Sum)
 
 
 def agreement_of(
@@ -36,15 +47,48 @@ def agreement_of(
     listen
         Told of every block.
     """
+    return summed(
+        Agreement.measure,
+        Agreement.none(len(prediction.classes)),
+        prediction,
+        truth,
+        name=f"evaluate {prediction.tomo.id}",
+        workers=workers,
+        listen=listen,
+    )
+
+
+def summed(
+    measure: Callable[[NDArray[Any], NDArray[Any]], S],
+    start: S,
+    prediction: Segmentation,
+    truth: Segmentation,
+    *,
+    name: str,
+    workers: int | None = None,
+    listen: Listener = ignore,
+) -> S:
+    """Give `start` and what `measure` makes of each block, added in the order of the blocks.
+
+    Parameters
+    ----------
+    measure
+        Given the ``(c, z, y, x)`` shares of both in a block.
+    start
+        Where the sum begins.
+    prediction, truth, workers, listen
+        Those of `agreement_of`.
+    name
+        Of the work, for the listener.
+    """
     chunk = prediction.array.chunk[-1]
     side = max(1, _BLOCK_VOXELS // chunk) * chunk
     boxes = list(tile(prediction.shape, (side, side, side)))
 
-    def measure(box: Box) -> Agreement:
-        return Agreement.measure(prediction.read(box), truth.read(box))
+    def of_block(box: Box) -> S:
+        return measure(prediction.read(box), truth.read(box))
 
-    total = Agreement.none(len(prediction.classes))
-    name = f"evaluate {prediction.tomo.id}"
-    for part in in_threads(measure, boxes, name, "blocks", listen, workers):
-        total += part
+    total = start
+    for part in in_threads(of_block, boxes, name, "blocks", listen, workers):
+        total = total + part
     return total

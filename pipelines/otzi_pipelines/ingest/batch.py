@@ -6,31 +6,32 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import ceil, prod
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from otzi.collection import Collection, create_collection, is_collection, open_collection
-from otzi.errors import Locked, SourceError, UsageError, checked_name
-from otzi.events import Event, Listener, Warned, ignore
+from otzi.collection import Collection
+from otzi.errors import Locked, MemoryBudgetError, SourceError, UsageError, checked_name
+from otzi.events import Listener, Warned, ignore, one_at_a_time
 from otzi.files import check_space
 from otzi.memory import usable_cores
 from otzi.store.location import as_location
 from otzi.store.presets import checked_preset, stored_dtype
 from otzi_pipelines.ingest.convert import convert
-from otzi_pipelines.ingest.find import find_sources
+from otzi_pipelines.ingest.find import find_sources, tomogram_id
 from otzi_pipelines.ingest.plan import IngestItem, Task, make_plan
 from otzi_pipelines.ingest.quarantine import keep_report, remove_reports
+from otzi_pipelines.ingest.request import Request
 from otzi_pipelines.ingest.sources import Reading
 from otzi_pipelines.ingest.strips import slab_planes
+from otzi_pipelines.ingest.target import collection_to_fill
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from otzi.store.location import Location
     from otzi_pipelines.ingest.options import Fill
     from otzi_pipelines.ingest.sources import Spacing
 
-__all__ = ["IngestReport", "ingest"]
+__all__ = ["IngestReport", "ingest", "ingest_requests"]
 
 _MOST_THREADS = 4
 _WITH_LEVELS = 8 / 7
@@ -132,26 +133,57 @@ def ingest(
     col = (
         collection
         if isinstance(collection, Collection)
-        else _opened(as_location(collection), classes)
+        else collection_to_fill(as_location(collection), classes)
     )
-    plan = make_plan(
-        col,
-        paths,
-        preset=preset,
-        reading=Reading(voxel_size, as_volume, split_volumes, salvage),
-        nonfinite=nonfinite,
-        tomogram=tomogram,
-        update=update,
+    requests = [
+        Request(
+            path,
+            tomogram or tomogram_id(path),
+            is_named=tomogram is not None,
+            preset=preset,
+            reading=Reading(voxel_size, as_volume, split_volumes, salvage),
+            nonfinite=nonfinite,
+            update=update,
+        )
+        for path in paths
+    ]
+    outcomes = ingest_requests(
+        col, requests, workers=workers, memory_bytes=memory_bytes, listen=listen
     )
+    return IngestReport(tuple(item for _, items in outcomes for item in items))
+
+
+def ingest_requests(
+    col: Collection,
+    requests: Sequence[Request],
+    *,
+    workers: int = 1,
+    memory_bytes: int | None = None,
+    listen: Listener = ignore,
+) -> Iterator[tuple[Request, list[IngestItem]]]:
+    """Yield each request with what became of it, in their order, as soon as it is known.
+
+    What is quarantined is reported, but for sealed files: whoever sealed them decides.
+
+    Raises
+    ------
+    OutOfSpace
+        If they cannot all fit; nothing is begun then.
+    MemoryBudgetError
+        Likewise; a sealed file for which the memory does not suffice stops no other, though.
+    """
+    plan = make_plan(col, requests)
     threads = max(1, min(_MOST_THREADS, usable_cores() // workers))
     share = memory_bytes and memory_bytes // workers
-    depths = {task.id: slab_planes(task.source, share, threads) for task in plan.tasks}
+    for task in plan.tasks:
+        if task.request.seal is None:
+            slab_planes(task.source, share, threads)
     _check_space(col.workspace, plan.tasks, workers)
-    listen = _one_at_a_time(listen)
-    settled = [step for step in plan.steps if isinstance(step, IngestItem)]
-    _report_quarantined(col.workspace, settled)
-    for item in settled:
-        if item.reason:
+    listen = one_at_a_time(listen)
+    refused = [item for request, item in plan.items if request.seal is None]
+    _report_quarantined(col.workspace, refused)
+    for item in refused:
+        if item.state == "quarantined":
             listen(Warned(f"quarantined: {item.reason}"))
 
     def run(task: Task) -> IngestItem:
@@ -161,13 +193,14 @@ def ingest(
                 task.source,
                 tomo,
                 task.recipe,
-                depth=depths[task.id],
+                depth=slab_planes(task.source, share, threads),
                 threads=threads,
                 listen=listen,
             )
-        except (SourceError, Locked) as error:
-            listen(Warned(f"quarantined: {error}"))
-            return IngestItem.quarantined(path, task.id, error)
+        except (SourceError, Locked, MemoryBudgetError) as error:
+            if task.request.seal is None:
+                listen(Warned(f"quarantined: {error}"))
+            return IngestItem.left(task.request, task.id, error)
         if task.is_update and (derived := tomo.products[1:]):
             warnings += (f"{', '.join(derived)} of {task.id} are of the revision before",)
         for warning in warnings:
@@ -175,10 +208,19 @@ def ingest(
         return IngestItem(path, task.id, "published", warnings=warnings)
 
     with ThreadPoolExecutor(workers) as pool:
-        ran = {item.id: item for item in pool.map(run, plan.tasks)}
-    report = IngestReport(tuple(_outcome(step, ran) for step in plan.steps))
-    _report_quarantined(col.workspace, report.items)
-    return report
+        futures = {task.id: pool.submit(run, task) for task in plan.tasks}
+        ran: dict[str, IngestItem] = {}
+        try:
+            for request, steps in plan.steps:
+                tasks = [step for step in steps if isinstance(step, Task)]
+                ran |= {task.id: futures[task.id].result() for task in tasks}
+                items = [_outcome(step, ran) for step in steps]
+                if request.seal is None:
+                    _report_quarantined(col.workspace, items)
+                yield request, items
+        finally:
+            for future in futures.values():
+                future.cancel()
 
 
 def _report_quarantined(folder: Path, items: Sequence[IngestItem]) -> None:
@@ -193,21 +235,9 @@ def _outcome(step: Task | IngestItem, ran: dict[str, IngestItem]) -> IngestItem:
     if isinstance(step, Task):
         return ran[step.id]
     twin = ran.get(step.id)
-    if step.state == "done" and twin is not None and twin.state == "quarantined":
+    if step.state == "done" and twin is not None and twin.state != "published":
         return replace(twin, source=step.source)
     return step
-
-
-def _opened(path: Location, classes: Sequence[str] | None) -> Collection:
-    if not is_collection(path):
-        return create_collection(path, classes)
-    col = open_collection(path, mode="r+")
-    if classes is not None and tuple(classes) != col.classes.names:
-        raise UsageError(
-            f"{path} has the classes {', '.join(col.classes.names)}, not {', '.join(classes)}: "
-            "leave --classes out, or make another collection"
-        )
-    return col
 
 
 def _check_space(folder: Path, tasks: Sequence[Task], workers: int) -> None:
@@ -218,13 +248,3 @@ def _check_space(folder: Path, tasks: Sequence[Task], workers: int) -> None:
         needed += prod(header.shape) * itemsize * _WITH_LEVELS * _SAFETY
     wish = "1 tomogram needs" if len(tasks) == 1 else f"{len(tasks)} tomograms need"
     check_space(folder, ceil(needed), wish, "use --preset train or compact")
-
-
-def _one_at_a_time(listen: Listener) -> Listener:
-    lock = Lock()
-
-    def tell(event: Event) -> None:
-        with lock:
-            listen(event)
-
-    return tell

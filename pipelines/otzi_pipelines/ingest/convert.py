@@ -162,6 +162,7 @@ class _Conversion:
     ) -> tuple[str, ...]:
         """Say in the product what was measured and where it comes from; give what is odd."""
         source, statistics = self.source, measured.to_json()
+        source.check_digest(self.read.sha256)
         warnings = source.warnings + tuple(_oddities(statistics))
         said = provenance(replace(source, warnings=warnings), self.read.sha256)
         extended = keep_extended_header(source, writer.path)

@@ -12,7 +12,7 @@ from otzi.errors import NotFoundError, disk_errors
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["find_sources", "tomogram_id"]
+__all__ = ["find_sources", "is_source_name", "tomogram_id"]
 
 _SUFFIXES = {".mrc", ".rec", ".map", ".ccp4"}  # stacks (.st, .ali, .mrcs) are no tomograms
 _PACKED_SUFFIXES = {".gz", ".bz2"}
@@ -52,17 +52,22 @@ def _within(folder: Path) -> Iterator[Path]:
         for parent, folders, names in os.walk(folder, onerror=fail):
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in names:
-                path = Path(parent, name)
-                if _unpacked_name(path).suffix.lower() in _SUFFIXES and not name.startswith("."):
-                    yield path
+                if is_source_name(name) and not name.startswith("."):
+                    yield Path(parent, name)
+
+
+def is_source_name(name: str) -> bool:
+    """Tell by its ending whether a file is an MRC file, compressed or not."""
+    return _unpacked_name(Path(name)).suffix.lower() in _SUFFIXES
 
 
 def _unpacked_name(path: Path) -> Path:
     return path.with_suffix("") if path.suffix.lower() in _PACKED_SUFFIXES else path
 
 
-def tomogram_id(path: Path) -> str:
-    """Give the id of a file: its stem, with ``_`` for whatever a name cannot hold."""
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", _unpacked_name(path).stem)
+def tomogram_id(path: Path, template: str = "{stem}") -> str:
+    """Give the id of a file: its stem in the template, ``_`` for whatever a name cannot hold."""
+    name = template.replace("{stem}", _unpacked_name(path).stem)
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
     name = re.sub(r"\.{2,}", ".", name).lstrip("_.-")
     return name[:128] or "tomogram"

@@ -6,10 +6,9 @@ import base64
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from otzi.errors import SourceError
-from otzi_pipelines.ingest.find import tomogram_id
+from otzi.errors import SourceError, TemporaryFailure
 from otzi_pipelines.ingest.source_files import sha256_of
-from otzi_pipelines.ingest.sources import Reading, Source, read_sources
+from otzi_pipelines.ingest.sources import Source, read_sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from otzi.collection import Collection
     from otzi.errors import OtziError
     from otzi.tomogram import Tomogram
-    from otzi_pipelines.ingest.options import Fill
+    from otzi_pipelines.ingest.request import Request
 
 __all__ = ["IngestItem", "IngestPlan", "Task", "make_plan"]
 
@@ -29,17 +28,21 @@ class IngestItem:
 
     source: Path
     id: str
-    state: Literal["published", "done", "quarantined"]
-    """``done``: the same bytes were published before, by the same settings."""
+    state: Literal["published", "done", "quarantined", "postponed"]
+    """``done``: the same bytes were published before, by the same settings. ``postponed``: a sealed
+    file has changed, or cannot be taken for a reason that may pass."""
     reason: str = ""
-    """Why it is quarantined."""
+    """Why it is not taken."""
     exit_code: int = 0
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def quarantined(cls, source: Path, id: str, error: OtziError) -> IngestItem:  # noqa: A002
+    def left(cls, request: Request, id: str, error: OtziError) -> IngestItem:  # noqa: A002
         """Give the item of a source that is left alone because of an error."""
-        return cls(source, id, "quarantined", str(error), error.exit_code)
+        if request.may_be_postponed(error):
+            code = TemporaryFailure.exit_code
+            return cls(request.path, id, "postponed", str(error), code)
+        return cls(request.path, id, "quarantined", str(error), error.exit_code)
 
     def to_json(self) -> dict[str, Any]:
         """Give the item as plain JSON."""
@@ -56,23 +59,41 @@ class IngestItem:
 class Task:
     """A source to be converted into the tomogram of an id."""
 
+    request: Request
     source: Source
     id: str
-    recipe: dict[str, Any]
     is_update: bool = False
     """Whether it replaces a revision that is published."""
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All that decides what is stored, beside the bytes of the file."""
+        return self.request.recipe
+
+
+Step = Task | IngestItem
 
 
 @dataclass(slots=True)
 class IngestPlan:
-    """For each source in its order: a task, or what is settled already."""
+    """For each request in its order: tasks, one for each volume, or what is settled already."""
 
-    steps: list[Task | IngestItem] = field(default_factory=list)
+    steps: list[tuple[Request, list[Step]]] = field(default_factory=list)
 
     @property
     def tasks(self) -> list[Task]:
         """The sources to be converted."""
-        return [step for step in self.steps if isinstance(step, Task)]
+        return [step for _, steps in self.steps for step in steps if isinstance(step, Task)]
+
+    @property
+    def items(self) -> list[tuple[Request, IngestItem]]:
+        """What is settled already."""
+        return [
+            (request, step)
+            for request, steps in self.steps
+            for step in steps
+            if isinstance(step, IngestItem)
+        ]
 
 
 @dataclass(slots=True)
@@ -130,38 +151,28 @@ class _Content:
         return self.sha256
 
 
-def make_plan(
-    collection: Collection,
-    paths: Sequence[Path],
-    *,
-    preset: str,
-    reading: Reading,
-    nonfinite: Fill = None,
-    tomogram: str | None = None,
-    update: bool = False,
-) -> IngestPlan:
+def make_plan(collection: Collection, requests: Sequence[Request]) -> IngestPlan:
     """Give what is to be done; headers are read, data only to tell twins apart."""
-    size = reading.voxel_size
-    recipe: dict[str, Any] = {"preset": preset, "voxel_size_angstrom": size and list(size)}
-    if nonfinite is not None:
-        recipe["nonfinite"] = nonfinite
     known = [_Content.published(tomo) for tomo in collection]
-    plan = IngestPlan()
-    for path in paths:
-        name = tomogram or tomogram_id(path)
+    return IngestPlan([(one, _steps(one, known, collection)) for one in requests])
+
+
+def _steps(request: Request, known: list[_Content], collection: Collection) -> list[Step]:
+    try:
+        sources = read_sources(request.path, request.reading)
+        if (seal := request.seal) is not None:
+            sources[0].check_state(seal.n_bytes, seal.mtime_ns)
+            sources = tuple(replace(one, expected_sha256=seal.sha256) for one in sources)
+    except SourceError as error:
+        return [IngestItem.left(request, request.id, error)]
+    steps: list[Step] = []
+    for source in sources:
+        task = Task(request, source, _volume_id(request.id, source))
         try:
-            sources = read_sources(path, reading)
+            steps.append(_settle(task, known, collection))
         except SourceError as error:
-            plan.steps.append(IngestItem.quarantined(path, name, error))
-            continue
-        for source in sources:
-            task = Task(source, _volume_id(name, source), recipe)
-            try:
-                step = _settle(task, known, collection, is_named=bool(tomogram), update=update)
-            except SourceError as error:
-                step = IngestItem.quarantined(path, task.id, error)
-            plan.steps.append(step)
-    return plan
+            steps.append(IngestItem.left(request, task.id, error))
+    return steps
 
 
 def _volume_id(name: str, source: Source) -> str:
@@ -172,9 +183,7 @@ def _volume_id(name: str, source: Source) -> str:
     return name[: 128 - len(number)] + number
 
 
-def _settle(
-    task: Task, known: list[_Content], collection: Collection, *, is_named: bool, update: bool
-) -> Task | IngestItem:
+def _settle(task: Task, known: list[_Content], collection: Collection) -> Step:
     """Give the task, known from now on, or the item of a twin that is there already.
 
     Raises
@@ -186,12 +195,12 @@ def _settle(
     is_update = False
     for other in known:
         is_same_id = other.id == content.id
-        if not is_same_id and (is_named or other.recipe != content.recipe):
+        if not is_same_id and (task.request.is_named or other.recipe != content.recipe):
             continue
         is_same = other.is_same(content)
         if is_same and other.recipe == content.recipe:
             return IngestItem(task.source.path, other.id, "done")
-        if is_same_id and update and other.path is None:
+        if is_same_id and task.request.update and other.path is None:
             is_update = True
         elif is_same_id:
             what = f"by other settings {other.recipe}" if is_same else f"of {other.name}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from otzi.errors import disk_errors
 from otzi.files import writing_whole
+from otzi.ledger.quarantine import QUARANTINE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from otzi_pipelines.ingest.plan import IngestItem
 
 __all__ = ["keep_report", "remove_reports"]
-
-_FOLDER = "quarantine"
 
 
 def keep_report(collection: Path, item: IngestItem) -> Path:
@@ -42,7 +41,7 @@ def keep_report(collection: Path, item: IngestItem) -> Path:
         "reason": item.reason,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    path = collection / _FOLDER / f"{item.id}.{_digest(source)}.json"
+    path = collection / QUARANTINE / f"{item.id}.{_digest(source)}.json"
     with disk_errors(path, "writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with writing_whole(path) as file:
@@ -58,7 +57,7 @@ def remove_reports(collection: Path, source: Path) -> None:
     AccessDenied, TemporaryFailure
         If it cannot be removed.
     """
-    folder = collection / _FOLDER
+    folder = collection / QUARANTINE
     with disk_errors(folder, "tidying"):
         for path in folder.glob(f"*.{_digest(source.resolve())}.json"):
             path.unlink(missing_ok=True)

@@ -69,6 +69,8 @@ class Source:
     n_volumes: int | None = None
     sha256: str | None = None
     """Of the file as it is, if it was read already."""
+    expected_sha256: str | None = None
+    """That it must have, where somebody has said so."""
 
     @property
     def data_path(self) -> Path:
@@ -98,9 +100,33 @@ class Source:
         SourceError
             If it has another size or time, or cannot be found.
         """
-        if file_state(self.path) != (self.n_bytes, self.mtime_ns):
+        self.check_state(*file_state(self.path))
+
+    def check_state(self, n_bytes: int, mtime_ns: int) -> None:
+        """Make sure that a state of the file is the one in which its header was read.
+
+        Raises
+        ------
+        SourceError
+            If it is not.
+        """
+        if (n_bytes, mtime_ns) != (self.n_bytes, self.mtime_ns):
             raise SourceError(
                 f"{self.path} was changed while it was ingested: wait until it is complete"
+            )
+
+    def check_digest(self, sha256: str) -> None:
+        """Make sure that the bytes are those that were promised.
+
+        Raises
+        ------
+        SourceError
+            If they are not.
+        """
+        if self.expected_sha256 not in (None, sha256):
+            raise SourceError(
+                f"{self.path} has SHA-256 {sha256}, the side-car says {self.expected_sha256}: "
+                "copy it again, or correct the side-car"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 from otzi.errors import MemoryBudgetError
@@ -19,6 +20,7 @@ CHUNK_VOXELS = 64
 
 _BLOCKS: tuple[Zyx, ...] = ((128, 128, 128), (64, 128, 128), (64, 64, 128), (64, 64, 64))
 _PROCESS_BYTES = 450 * 10**6  # interpreter, libraries, machine code, forest, unfinished shards
+_WORKER_BYTES = 350 * 10**6  # of a process of its own: the same without shards
 _READ_BYTES = 64 * 10**6  # stored chunks that a block is read from
 _COPIES = 3  # of the samples, while the forest is fitted
 
@@ -29,8 +31,9 @@ class LabelPlan:
 
     block: Zyx
     workers: int
+    """Threads of this process, which label blocks unless processes beside it do."""
     memory_bytes: int
-    """What the process is expected to take at most."""
+    """What this process, and those beside it, are expected to take at most."""
 
 
 def plan_labels(
@@ -41,6 +44,7 @@ def plan_labels(
     *,
     workers: int,
     memory_bytes: int | None,
+    processes: int = 0,
 ) -> LabelPlan:
     """Give the largest blocks for as many workers as the memory holds.
 
@@ -51,27 +55,39 @@ def plan_labels(
     n_samples
         Voxels of the strokes.
     workers
-        At most.
+        Threads, at most.
     memory_bytes
-        What the process may take in all; not bounded if None.
+        What all may take together; not bounded if None.
+    processes
+        That label the blocks, beside this one; 0 where its threads do.
 
     Raises
     ------
     MemoryBudgetError
         If not even one worker with the smallest block fits.
     """
+
+    def each(block: Zyx) -> int:
+        return block_memory_bytes(bank, _within(block, shape), n_classes) + _READ_BYTES
+
     fixed = _PROCESS_BYTES + _COPIES * 4 * n_samples * len(bank.names)
     for n in range(workers, 0, -1):
         for block in _BLOCKS:
-            each = block_memory_bytes(bank, _within(block, shape), n_classes) + _READ_BYTES
-            plan = LabelPlan(block, n, fixed + n * each)
+            if processes:
+                beside = processes * (_WORKER_BYTES + each(block) + 2 * n_classes * prod(block))
+                plan = LabelPlan(block, n, fixed + n * each(_BLOCKS[-1]) + beside)
+            else:
+                plan = LabelPlan(block, n, fixed + n * each(block))
             if memory_bytes is None or plan.memory_bytes <= memory_bytes:
                 return plan
+    remedy, where = "take fewer --scales", ""
+    if processes:
+        remedy, where = "run fewer processes", f" in this process and {processes} more"
     raise MemoryBudgetError(
         f"{n_samples} stroke voxels and one block of {CHUNK_VOXELS} voxels a side, with "
         f"{len(bank.names)} channels that see {bank.halo_voxels} voxels around it, need "
-        f"{format_bytes(plan.memory_bytes)}, --memory is {format_bytes(memory_bytes or 0)}: allow "
-        "more, or take fewer --scales"
+        f"{format_bytes(plan.memory_bytes)}{where}, --memory is {format_bytes(memory_bytes or 0)}: "
+        f"allow more, or {remedy}"
     )
 
 

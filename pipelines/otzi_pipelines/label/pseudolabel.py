@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from otzi.box import tile
 from otzi.events import Listener, Noted, ignore, step
+from otzi.execute import executor as execute_on
 from otzi.memory import give_back_freed_memory, usable_cores
 from otzi.pseudo.bank import FeatureBank
 from otzi.pseudo.forest import EarlyExit, StrokeForest, checked_early_exit
 from otzi.pseudo.forest_file import save_forest
 from otzi.pseudo.lazy import block_labeller
-from otzi.tiles.blend import quantise
+from otzi_pipelines.label.block import Classes, LabelTask, label_box
 from otzi_pipelines.label.plan import CHUNK_VOXELS, plan_labels
 from otzi_pipelines.label.report import forest_facts
 from otzi_pipelines.label.samples import save_samples, stroke_samples
 from otzi_pipelines.label.stroke_import import stroke_voxels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     from otzi.box import Box
+    from otzi.execute import Executor
     from otzi.networks.weights import Device
-    from otzi.pseudo.lazy import LabelBlock
     from otzi.store.product import ProductWriter
     from otzi.tomogram import Tomogram
     from otzi_pipelines.label.plan import LabelPlan
 
-__all__ = ["Classes", "pseudolabel", "stored_labels"]
-
-Classes = Literal["all", "2"]
-
-_WHOLE = 255
+__all__ = ["pseudolabel"]
 
 
 def pseudolabel(
@@ -51,13 +49,14 @@ def pseudolabel(
     seed: int = 0,
     early_exit: EarlyExit | None = None,
     workers: int | None = None,
+    executor: Executor | None = None,
     device: Device = "cpu",
     memory_bytes: int | None = None,
     listen: Listener = ignore,
 ) -> bool:
     """Publish ``labels/NAME`` from the strokes of a tomogram; tell whether there was work to do.
 
-    On one kind of device the bytes are the same for any number of workers and any memory. The
+    On one kind of device the bytes are the same for any executor, workers and memory. The
     forest lies in the product's folder ``forest``, and the attribute ``forest`` says how it was
     trained. The channels of the stroke voxels are kept there, too: after more strokes, only those
     of new voxels are computed.
@@ -81,12 +80,14 @@ def pseudolabel(
         Trees and votes, such as ``(20, 0.95)``: no more trees once a class has such a mean share;
         faster and inexact. None for the exact forest.
     workers
-        Blocks at the same time, at most: fewer where the memory allows no more; one for each core
+        Threads of this process, at most: fewer where the memory allows no more; one for each core
         if None.
+    executor
+        What labels the blocks; these threads if None. Strokes' features and forest are theirs.
     device
         Where blocks are labelled; the strokes' features and the forest are the processor's.
     memory_bytes
-        What the process may take in all; not bounded if None.
+        What this process, and those of the executor, may take in all; not bounded if None.
     listen
         Told of the progress.
 
@@ -100,11 +101,13 @@ def pseudolabel(
         If the tomogram is too thin for the bank's scales.
     MemoryBudgetError
         If one small block at a time does not fit into the memory.
+    ExecutorUnavailable, WorkersKilled
+        If the executor ends, or blocks end its workers; what is written stays.
     """
     bank = bank or FeatureBank()
     workers = workers or usable_cores()
     checked_early_exit(early_exit)
-    label, arithmetic = block_labeller(device)
+    _, arithmetic = block_labeller(device)
     product, parents = f"labels/{name}", ("raw", "strokes")
     recipe = {
         "verb": "pseudolabel",
@@ -129,8 +132,12 @@ def pseudolabel(
         len(voxels),
         workers=workers,
         memory_bytes=memory_bytes,
+        processes=0 if executor is None or executor.is_local else executor.n_workers,
     )
     density = tomo.raw.data
+    place = tomo.collection.path
+    if isinstance(place, Path):
+        place = place.resolve()
 
     def read(box: Box) -> NDArray[Any]:
         return np.asarray(density[box.slices].compute(scheduler="synchronous"))
@@ -161,79 +168,59 @@ def pseudolabel(
             parents=parents,
             inputs={"forest": forest.sha256, "arithmetic": arithmetic},
         ) as writer:
-            _write_blocks(
-                writer,
-                read,
-                forest,
-                plan,
-                label=label,
-                early_exit=early_exit,
-                stored=partial(stored_labels, soft=soft, classes=classes),
-                listen=listen,
-            )
             save_forest(forest, writer.path / "forest")
+            with _workers(executor, plan.workers) as running:
+                by_file = not running.is_local and isinstance(place, Path)
+                task = LabelTask(
+                    collection=str(place),
+                    tomogram=tomo.id,
+                    raw_sha256=tomo.digest("raw"),
+                    forest=writer.path.resolve() / "forest" if by_file else forest,
+                    forest_sha256=forest.sha256,
+                    early_exit=early_exit,
+                    soft=soft,
+                    classes=classes,
+                    device=device,
+                    arithmetic=arithmetic,
+                )
+                _write_blocks(writer, task, plan, running, listen)
             save_samples(writer.path, voxels, samples)
             writer.attributes["classes"] = list(table.names)
             writer.attributes["forest"] = forest_facts(forest)
     return True
 
 
-def stored_labels(
-    probabilities: NDArray[np.float32], *, soft: bool, classes: Classes
-) -> NDArray[np.uint8]:
-    """Give the labels as they are stored.
-
-    Parameters
-    ----------
-    probabilities
-        ``(c, z, y, x)`` float32 as `otzi.pseudo_labels` gives them; voxels of no class, those that
-        see a NaN, become background.
-    soft, classes
-        As in `pseudolabel`.
-    """
-    probabilities = probabilities.copy()
-    probabilities[0, ~probabilities.any(axis=0)] = 1
-    if classes == "2":
-        probabilities = np.stack([probabilities[0], probabilities[1:].sum(axis=0)])
-    if soft:
-        return quantise(probabilities, _WHOLE).astype(np.uint8)
-    return np.asarray(probabilities.argmax(axis=0), np.uint8)
-
-
 def _write_blocks(
     writer: ProductWriter,
-    read: Callable[[Box], NDArray[Any]],
-    forest: StrokeForest,
+    task: LabelTask,
     plan: LabelPlan,
-    *,
-    label: LabelBlock,
-    early_exit: EarlyExit | None,
-    stored: Callable[[NDArray[np.float32]], NDArray[np.uint8]],
+    executor: Executor,
     listen: Listener,
 ) -> None:
     """Write all labels that an interrupted run has not written."""
     *channels, z, y, x = writer.shape
-    shape = (z, y, x)
 
     def region(box: Box) -> tuple[slice, ...]:
         return (*map(slice, channels), *box.slices)
 
-    def one(inner: Box) -> int:
-        held = inner.grow(forest.bank.halo_voxels).clip(shape)
-        probabilities, n = label(read(held), held, inner, forest, early_exit)
-        writer[region(inner)] = stored(probabilities)
-        return n
-
-    boxes = [box for box in tile(shape, plan.block) if not writer.is_done(region(box))]
+    boxes = [box for box in tile((z, y, x), plan.block) if not writer.is_done(region(box))]
     n_voxels = sum(box.n_voxels for box in boxes)
     n_continued = 0
-    with (
-        step(listen, "labels", n_voxels, "voxels") as work,
-        ThreadPoolExecutor(plan.workers) as pool,
-    ):
-        for box, n in zip(boxes, pool.map(one, boxes), strict=True):
+    with step(listen, "labels", n_voxels, "voxels") as work:
+        for box, (labels, n) in executor.each(partial(label_box, task), boxes):
+            writer[region(box)] = labels
             n_continued += n
             work.advance(box.n_voxels)
-    if early_exit is not None:
+    if task.early_exit is not None:
         share = n_continued / max(1, n_voxels)
-        listen(Noted(f"{share:.1%} of the voxels saw more than {early_exit[0]} trees"))
+        listen(Noted(f"{share:.1%} of the voxels saw more than {task.early_exit[0]} trees"))
+
+
+@contextmanager
+def _workers(given: Executor | None, n_threads: int) -> Iterator[Executor]:
+    """Give the executor; threads of its own where there is none, or memory allows but a few."""
+    if given is not None and (not given.is_local or given.n_workers <= n_threads):
+        yield given
+    else:
+        with execute_on("local", n_threads) as threads:
+            yield threads

@@ -99,6 +99,8 @@ def stroke_voxels(tomo: Tomogram) -> StrokeVoxels:
     ------
     NotFoundError
         If there is none.
+    StrokesError
+        If it was drawn on a ``raw`` of another shape, which is there no more.
     """
     if not tomo.has("strokes"):
         raise NotFoundError(
@@ -106,6 +108,12 @@ def stroke_voxels(tomo: Tomogram) -> StrokeVoxels:
             f"`otzi strokes {tomo.collection.path} {tomo.id} FILE`"
         )
     array = tomo.array("strokes")
+    if array.shape != tomo.shape:
+        drawn, there = (" × ".join(map(str, shape)) for shape in (array.shape, tomo.shape))
+        raise StrokesError(
+            f"the strokes of {tomo.id} were drawn on {drawn} voxels, its raw has {there} now: "
+            "import strokes of that"
+        )
     blocks = ((box, array[box.slices]) for box in tile(tomo.shape, _BLOCK))
     return StrokeVoxels.from_labels(tomo.shape, blocks)
 

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otzi.arguments import CollectionArgument, TomogramArgument
+from otzi.arguments import CollectionArgument, ExecutorOption, TomogramArgument
 from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
-from otzi.errors import NotFoundError, UsageError
+from otzi.errors import NotFoundError, UsageError, VerificationError
+from otzi.execute import executor as execute_on
 from otzi.memory import parse_bytes
 from otzi.networks.weights import Device
 from otzi.pseudo.bank import FEATURES, SCALES, FeatureBank
 from otzi.pseudo.forest import checked_early_exit
+from otzi_pipelines.label.block import Classes
 from otzi_pipelines.label.picture import checked_picture, save_picture
-from otzi_pipelines.label.pseudolabel import Classes, pseudolabel
+from otzi_pipelines.label.pseudolabel import pseudolabel
 from otzi_pipelines.label.report import RunReport, forest_text
-from otzi_pipelines.label.stroke_import import import_strokes, stroke_voxels
+from otzi_pipelines.label.stroke_import import import_strokes
 from otzi_pipelines.label.suggest import suggest_slices
 from otzi_pipelines.label.uncertainty import publish_uncertainty, uncertainty_product
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["pseudolabel_verb", "strokes_verb", "suggest_verb"]
 
 _ID = "{tomogram}"
+_SOME_LEFT_OUT = 5
 
 
 @verb
@@ -94,48 +97,62 @@ def pseudolabel_verb(
         ),
     ] = None,
     memory: Annotated[str | None, typer.Option(help="Not to be exceeded: 4GB, 512MiB.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Blocks at the same time.", min=1)] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads or processes; one for each core.", min=1)
+    ] = None,
+    executor: ExecutorOption = "local",
     device: Annotated[Device, typer.Option(help="Where blocks are labelled.")] = "cpu",
-) -> None:
-    """Turn strokes into dense labels, by features and a forest for each tomogram."""
+) -> int:
+    """Turn strokes into dense labels, by features and a forest for each tomogram.
+
+    Of several tomograms, one that cannot be labelled is left out, and the others go on.
+    """
     memory_bytes = None if memory is None else parse_bytes(memory)
     bank, stop = _bank(features, scales), _early_exit(early_exit)
     if uncertainty and not soft:
         raise UsageError("--uncertainty with --hard: only soft labels say how sure they are")
     chosen = _chosen(open_collection(collection, mode="r+"), tomograms)
     pictures = {} if picture is None else _pictures(picture, chosen)
-    results: dict[str, Any] = {}
-    for tomo in chosen:
-        report = RunReport(console)
-        made = pseudolabel(
-            tomo,
-            name,
-            bank=bank,
-            soft=soft,
-            classes=classes,
-            n_trees=trees,
-            seed=seed,
-            early_exit=stop,
-            workers=workers,
-            device=device,
-            memory_bytes=memory_bytes,
-            listen=report,
-        )
-        product = f"labels/{name}"
-        forest = tomo.attributes(product)["forest"]
-        result = {"made": made, "path": str(tomo.path(product)), "forest": forest}
-        if made:
-            console.say(f"{tomo.id}: {report}\n{forest_text(forest)}")
-            result["run"] = report.to_json()
-        if uncertainty:
-            publish_uncertainty(tomo, name, console)
-            result["uncertainty"] = str(tomo.path(uncertainty_product(name)))
-        if picture is not None:
-            save_picture(tomo, name, pictures[tomo.id])
-            result["picture"] = str(pictures[tomo.id])
-        results[tomo.id] = result
-    lines = [f"{id_}: {result['path']}" for id_, result in results.items()]
+    results: dict[str, dict[str, Any]] = {}
+    with execute_on(executor, workers) as running:
+        for tomo in chosen:
+            report = RunReport(console)
+            try:
+                made = pseudolabel(
+                    tomo,
+                    name,
+                    bank=bank,
+                    soft=soft,
+                    classes=classes,
+                    n_trees=trees,
+                    seed=seed,
+                    early_exit=stop,
+                    workers=workers,
+                    executor=running,
+                    device=device,
+                    memory_bytes=memory_bytes,
+                    listen=report,
+                )
+                result: dict[str, Any] = {"made": made, "path": str(tomo.path(f"labels/{name}"))}
+                result["forest"] = forest = tomo.attributes(f"labels/{name}")["forest"]
+                if made:
+                    console.say(f"{tomo.id}: {report}\n{forest_text(forest)}")
+                    result["run"] = report.to_json()
+                if uncertainty:
+                    publish_uncertainty(tomo, name, console)
+                    result["uncertainty"] = str(tomo.path(uncertainty_product(name)))
+                if picture is not None:
+                    save_picture(tomo, name, pictures[tomo.id])
+                    result["picture"] = str(pictures[tomo.id])
+            except (UsageError, VerificationError) as error:
+                if len(chosen) == 1:
+                    raise
+                console.warn(f"{tomo.id} is left out: {error}")
+                result = {"made": False, "error": str(error)}
+            results[tomo.id] = result
+    lines = [f"{id_}: {result.get('path', 'left out')}" for id_, result in results.items()]
     console.result(results, "\n".join(lines))
+    return _SOME_LEFT_OUT if any("error" in result for result in results.values()) else 0
 
 
 @verb
@@ -177,9 +194,6 @@ def _chosen(collection: Collection, ids: list[str] | None) -> list[Tomogram]:
             f"no tomogram of {collection.path} has strokes: import some with "
             f"`otzi strokes {collection.path} TOMO FILE`"
         )
-    for tomo in tomograms:
-        if not tomo.has("strokes"):
-            stroke_voxels(tomo)
     return tomograms
 
 

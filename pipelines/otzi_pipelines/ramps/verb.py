@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import typer
-import zarr
 
 from otzi.arguments import CollectionArgument, chosen_tomograms
 from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
 from otzi.errors import NotFoundError
-from otzi.store.location import zarr_store
-from otzi_pipelines.ramps.estimate import estimate_ramps
-
-if TYPE_CHECKING:
-    from otzi.tomogram import Tomogram
+from otzi_pipelines.ramps.picture import checked_pattern, save_ramps_picture
+from otzi_pipelines.ramps.report import ramps_document, ramps_text
+from otzi_pipelines.ramps.together import estimate_together
 
 __all__ = ["command"]
-
-
-def _report(tomo: Tomogram, name: str) -> dict[str, Any]:
-    product = f"ramps/{name}"
-    curves = np.asarray(zarr.open_array(zarr_store(tomo.path(product) / "thresholds"), mode="r")[:])
-    report: dict[str, Any] = {}
-    for (channel, entry), curve in zip(
-        tomo.attributes(product)["ramps"].items(), curves, strict=True
-    ):
-        values = [None if np.isnan(value) else round(float(value), 4) for value in curve]
-        report[channel] = {**entry, "curve": values}
-    return report
-
-
-def _table(report: dict[str, dict[str, Any]]) -> str:
-    lines = []
-    for tomogram, classes in report.items():
-        lows = "  ".join(f"{name} {entry['low']:.3f}" for name, entry in classes.items())
-        lines += [f"{tomogram}  left limits: {lows}", "z  " + "  ".join(classes)]
-        for z, row in enumerate(zip(*(entry["curve"] for entry in classes.values()), strict=True)):
-            cells = ("-".center(6) if value is None else f"{value:.4f}" for value in row)
-            lines.append(f"{z}  " + "  ".join(cells))
-    return "\n".join(lines)
 
 
 @verb
@@ -54,19 +27,38 @@ def command(
     ] = None,
     *,
     probs: Annotated[str, typer.Option(help="Name of the probabilities.")],
+    quadratic: Annotated[
+        bool, typer.Option("--quadratic", help="Show the limit that follows z, too.")
+    ] = False,
+    prior: Annotated[
+        bool,
+        typer.Option("--prior", help="Store the collection's median where a tomogram stands out."),
+    ] = False,
+    picture: Annotated[
+        str | None,
+        typer.Option(help="PNG of threshold against z; {tomogram} is the id.", metavar="FILE"),
+    ] = None,
 ) -> None:
     """Estimate the left limit of every class: mean over slices of the isodata threshold."""
     col = open_collection(collection, mode="r+")
-    chosen = chosen_tomograms(col, tomograms)
-    if not tomograms:
-        chosen = [tomo for tomo in chosen if tomo.has(f"probs/{probs}")]
-        if not chosen:
-            raise NotFoundError(
-                f"no tomogram of {col.path} has probs/{probs}: make it with `otzi segment "
-                f"{col.path} --model DIR --name {probs}`"
-            )
+    having = [tomo for tomo in chosen_tomograms(col, None) if tomo.has(f"probs/{probs}")]
+    chosen = chosen_tomograms(col, tomograms) if tomograms else having
+    if not chosen:
+        raise NotFoundError(
+            f"no tomogram of {col.path} has probs/{probs}: make it with `otzi segment "
+            f"{col.path} --model DIR --name {probs}`"
+        )
+    files = checked_pattern(picture, [tomo.id for tomo in chosen]) if picture else {}
+    ids = {tomo.id for tomo in chosen}
+    others = [tomo for tomo in having if tomo.id not in ids]
+    found = estimate_together(chosen, others, probs, use_prior=prior, listen=console)
     for tomo in chosen:
-        if not estimate_ramps(tomo, probs, console):
-            console.say(f"{tomo.id}: ramps/{probs} is done already")
-    report = {tomo.id: _report(tomo, probs) for tomo in chosen}
-    console.result(report, _table(report))
+        if tomo.id in files:
+            save_ramps_picture(tomo, found.ramps[tomo.id], files[tomo.id])
+        for kind, reason in found.objections[tomo.id].items():
+            done = "the median is stored" if prior else "--prior stores the median instead"
+            console.warn(f"{tomo.id}: {kind} stands out, {reason}: {done}")
+    spacing = {tomo.id: tomo.spacing_angstrom[0] for tomo in chosen}
+    console.result(
+        ramps_document(found, spacing), ramps_text(found, spacing, with_quadratic=quadratic)
+    )

@@ -2,139 +2,176 @@
 
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from otzi.errors import MemoryBudgetError, ModelError
+from otzi.errors import ModelError
 from otzi.events import Listener, Noted, Warned, ignore
-from otzi.memory import (
-    format_bytes,
-    give_back_freed_memory,
-    resident_memory_bytes,
-)
+from otzi.execute import Threads
+from otzi.tiles.blocks import BlockPlan
+from otzi.tiles.capability import capability
 from otzi.tiles.density import NormalisedDensity, slab_bytes
-from otzi.tiles.graph import store_tiles, window
-from otzi.tiles.plan import TilePlan
+from otzi.tiles.tasks import plan_for
+from otzi_pipelines.segment.budget import Budget, left_bytes, workers_that_fit
+from otzi_pipelines.segment.companions import publish_companions
+from otzi_pipelines.segment.legacy import check_legacy
+from otzi_pipelines.segment.probabilities import Recipe, write_probabilities
+from otzi_pipelines.segment.report import RunMeter, RunSettings
 
 if TYPE_CHECKING:
-    from otzi.box import Box, Zyx
+    from otzi.box import Zyx
     from otzi.classes import ClassTable
+    from otzi.execute import Executor
     from otzi.tiles.blend import ProbabilityType
+    from otzi.tiles.capability import Capability
+    from otzi.tiles.ensemble import Ensemble
     from otzi.tiles.infer import TorchModel
+    from otzi.tiles.plan import TilePlan
     from otzi.tomogram import Tomogram
 
 __all__ = ["segment"]
 
-# Measured: libraries and kernels that come with the first tile, and chunks that wait for a shard.
-_ONCE_BYTES = 100 * 10**6
-_BYTES_PER_STEP = np.dtype(np.uint16).itemsize
-_MOST_CACHE_BYTES = 512 * 10**6
+_MOST_CACHE_BYTES = 128 * 10**6
+_TILES_ON_DEVICE = 2
+"""Along y and x in a block on a GPU, which has all tiles along z."""
 
 
 def segment(
     tomo: Tomogram,
-    model: TorchModel,
+    model: TorchModel | Ensemble,
     *,
     name: str,
     tile: int = 128,
     overlap: int = 32,
     dtype: ProbabilityType = "uint8",
+    tiles_per_block: Zyx | None = None,
     workers: int = 1,
+    executor: Executor | None = None,
     memory_bytes: int | None = None,
+    with_view: bool = False,
+    with_legacy: bool = False,
+    priority: int = 0,
     listen: Listener = ignore,
 ) -> bool:
     """Publish ``probs/NAME`` of a tomogram, and tell whether there was anything to do.
 
     What is published by the same model, tiles and density already is left as it is, and a run that
-    was interrupted goes on: cells whose shard is written are not made again.
+    was interrupted goes on: cells whose shard is written are not made again. ``ramps/NAME`` and
+    ``reports/NAME`` are published with it; and of an ensemble ``spread/NAME``: ``(1, z, y, x)``,
+    as stored the standard deviation of the probability of the class that wins in the mean.
 
     Parameters
     ----------
     tomo
         Of a collection open for writing.
     model
-        From `otzi.load_model`.
+        From `otzi.load_model`, or `otzi.tiles.ensemble.ensemble_of` several.
     name
         Of the probabilities.
     tile, overlap
         In voxels.
     dtype
         As stored: ``"uint8"`` is 255 times the probability.
+    tiles_per_block
+        What is inferred as one piece of work, z, y, x; chosen for the device if None.
     workers
-        Tiles at the same time, at most: fewer where the memory allows no more.
+        Tiles at the same time, at most: fewer where the memory allows no more. Of an executor that
+        is still growing, as many as there will be.
+    executor
+        Where tiles are inferred, unless it is local or None: then on threads of this process.
     memory_bytes
-        What the process may take in all; not bounded if None.
+        What this process and worker processes may take in all; not bounded if None.
+    with_view
+        Whether to publish what the viewer reads, too.
+    with_legacy
+        Whether the report compares with the published way to use the model.
+    priority
+        Of several tomograms on one cluster, that of the largest goes first.
     listen
         Told of the progress.
 
     Raises
     ------
     ModelError
-        If the model's classes are not the collection's, nor its background and the foreground.
+        If the model's classes are not the collection's, nor its background and the foreground; or
+        if what it gives is no probability: then nothing is published.
     MemoryBudgetError
         If one tile at a time does not fit into the memory.
     UsageError
         If tile, overlap and model do not fit together.
+    VerificationError
+        If the density is damaged, or a voxel was not written once, or does not sum to 1.
     """
+    meter = RunMeter(listen)
     classes = _classes(tomo, model)
-    recipe = {
-        "verb": "segment",
-        "model": model.card.sha256,
-        "tile": tile,
-        "overlap": overlap,
-        "dtype": dtype,
-    }
-    product = f"probs/{name}"
-    if tomo.is_made(product, recipe, ["raw"]):
-        listen(Noted(f"{tomo.id} has this {product} already"))
-        return False
-    _warn_of_other_spacing(tomo, model, listen)
-    plan = TilePlan(tomo.shape, tile, overlap)
-    cache_bytes = min(_MOST_CACHE_BYTES, slab_bytes(tomo.array("raw"), plan))
-    if memory_bytes is not None:
-        give_back_freed_memory()
-        workers = _workers_that_fit(plan, model, workers, memory_bytes)
-        # Without it chunks are decoded more often, no more.
-        left_bytes = memory_bytes - _needed_bytes(plan, model, workers)
-        cache_bytes = max(0, min(cache_bytes, left_bytes))
-    with tomo.write(
-        product,
+    plan = plan_for(model, tomo.shape, tile, overlap)
+    if with_legacy:
+        check_legacy(tomo.shape, len(classes), tile=tile, memory_bytes=memory_bytes)
+    recipe = Recipe(name, model.identity, tile, overlap, dtype)
+    observer, n_inferred = None, 0
+    is_made = recipe.is_made(tomo, with_spread=model.n_measures > 0)
+    if is_made:
+        listen(Noted(f"{tomo.id} has this {recipe.product} already"))
+    else:
+        _warn_of_other_spacing(tomo, model, listen)
+        # Threads of our own are as many as the memory allows.
+        cluster = None if executor is None or executor.is_local else executor
+        able = capability(cluster, model, plan.read((0, 0, 0)).shape)
+        blocks = BlockPlan(plan, tiles_per_block or _block_for(able, plan))
+        cache_bytes = min(_MOST_CACHE_BYTES, slab_bytes(tomo.array("raw"), plan))
+        if memory_bytes is not None:
+            budget = Budget(blocks, model, in_processes=cluster is not None)
+            fewest = workers if cluster else 1
+            workers = workers_that_fit(budget, workers, memory_bytes, fewest=fewest)
+            # Without it chunks are decoded more often, no more.
+            cache_bytes = min(cache_bytes, left_bytes(budget, workers, memory_bytes))
+        density = NormalisedDensity(tomo, cache_bytes, model.normalisation)
+        with nullcontext(cluster) if cluster else closing(Threads(workers)) as running:
+            observer, n_inferred = write_probabilities(
+                tomo,
+                model,
+                recipe,
+                density,
+                blocks,
+                running,
+                classes=classes,
+                able=able,
+                workers=workers,
+                priority=priority,
+                listen=meter,
+            )
+    settings = RunSettings(
+        model=model.identity,
+        tile=tile,
+        overlap=overlap,
         dtype=dtype,
-        channels=classes.names,
-        colors=[c.color for c in classes],
-        window=None if dtype == "uint8" else (0.0, 0.0, 1.0, 1.0),
-        chunk_voxels=tile - overlap,
-        downsample="mean",
-        recipe=recipe,
-        parents=["raw"],
-        inputs={"arithmetic": model.arithmetic},
-    ) as writer:
-
-        def is_done(cell: Box) -> bool:
-            return writer.is_done((slice(None), *cell.slices))
-
-        store_tiles(
-            NormalisedDensity(tomo, cache_bytes, model.normalisation),
-            tomo.shape,
-            model,
-            writer,
-            tile=tile,
-            overlap=overlap,
-            dtype=dtype,
-            workers=workers,
-            is_done=is_done,
-            listen=listen,
-        )
-        writer.attributes["model"] = {
-            "sha256": model.card.sha256,
-            "training": model.card.training,
-            "normalisation": model.card.normalisation,
-        }
-    return True
+        workers=workers,
+        device=model.device.type,
+        memory_bytes=memory_bytes,
+    )
+    publish_companions(
+        tomo,
+        name,
+        settings,
+        meter,
+        observer,
+        n_inferred=n_inferred,
+        with_view=with_view,
+        legacy_model=model if with_legacy else None,
+    )
+    return not is_made
 
 
-def _classes(tomo: Tomogram, model: TorchModel) -> ClassTable:
+def _block_for(able: Capability, plan: TilePlan) -> Zyx:
+    """Give how many tiles make a block: on a processor a tile takes long, on a GPU it does not."""
+    if not able.blends_on_device:
+        return 1, 1, 1
+    return plan.grid[0], _TILES_ON_DEVICE, _TILES_ON_DEVICE
+
+
+def _classes(tomo: Tomogram, model: TorchModel | Ensemble) -> ClassTable:
     """Give the collection's class table, or its two-class one, whichever the model has."""
     table = tomo.classes.having(model.classes)
     if table and table.names == model.classes:
@@ -145,36 +182,13 @@ def _classes(tomo: Tomogram, model: TorchModel) -> ClassTable:
     )
 
 
-def _warn_of_other_spacing(tomo: Tomogram, model: TorchModel, listen: Listener) -> None:
-    trained = model.card.spacing_angstrom
-    if trained and not np.allclose(tomo.spacing_angstrom, trained, rtol=0.1):
-        listen(
-            Warned(
-                f"voxels of {tomo.id} are {tomo.spacing_angstrom} Å, the model was trained at "
-                f"{trained} Å: a network knows one scale"
+def _warn_of_other_spacing(tomo: Tomogram, model: TorchModel | Ensemble, listen: Listener) -> None:
+    for member in model.members:
+        trained = member.card.spacing_angstrom
+        if trained and not np.allclose(tomo.spacing_angstrom, trained, rtol=0.1):
+            listen(
+                Warned(
+                    f"voxels of {tomo.id} are {tomo.spacing_angstrom} Å, the model was trained at "
+                    f"{trained} Å: a network knows one scale"
+                )
             )
-        )
-
-
-def _workers_that_fit(plan: TilePlan, model: TorchModel, most: int, memory_bytes: int) -> int:
-    for workers in range(most, 0, -1):
-        if _needed_bytes(plan, model, workers) <= memory_bytes:
-            return workers
-    per_tile = model.memory_bytes(_tile_shape(plan))
-    raise MemoryBudgetError(
-        f"one tile of {plan.tile} voxels at a time needs "
-        f"{format_bytes(_needed_bytes(plan, model, 1))} ({format_bytes(per_tile)} for the network, "
-        f"the rest for unfinished cells and the process), --memory is "
-        f"{format_bytes(memory_bytes)}: allow more, or a smaller --tile"
-    )
-
-
-def _needed_bytes(plan: TilePlan, model: TorchModel, workers: int) -> int:
-    n_classes = len(model.classes)
-    waiting = plan.frontier_voxels(window(workers)) * n_classes * _BYTES_PER_STEP
-    inferring = workers * model.memory_bytes(_tile_shape(plan))
-    return resident_memory_bytes() + _ONCE_BYTES + waiting + inferring
-
-
-def _tile_shape(plan: TilePlan) -> Zyx:
-    return plan.read((0, 0, 0)).shape

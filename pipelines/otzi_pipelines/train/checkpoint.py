@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,8 +34,12 @@ class Checkpoint:
     """Plain JSON."""
     network: dict[str, Any]
     """State of the network."""
+    averaged: dict[str, Any]
+    """State of the network of averaged weights; empty if there is none."""
     optimiser: dict[str, Any]
     """State of the optimiser."""
+    scaler: dict[str, Any]
+    """State of what scales gradients in 16 bit; empty if nothing does."""
 
     def write(self, path: Path) -> None:
         """Write the file by one atomic rename, synced; its folder is made if need be.
@@ -45,12 +49,8 @@ class Checkpoint:
         OutOfSpace, AccessDenied, TemporaryFailure
             If it cannot be written; the one before stays.
         """
-        state = {
-            "step": self.step,
-            "notes": json.dumps(self.notes),
-            "network": self.network,
-            "optimiser": self.optimiser,
-        }
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        state["notes"] = json.dumps(self.notes)
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getbuffer()
@@ -78,5 +78,4 @@ class Checkpoint:
             )
         # Tensors and plain values only: nothing in the file is executed.
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        notes = json.loads(state["notes"])
-        return cls(state["step"], notes, state["network"], state["optimiser"])
+        return cls(**state | {"notes": json.loads(state["notes"])})

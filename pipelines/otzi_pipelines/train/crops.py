@@ -5,8 +5,6 @@ Crop i of a seed is always the same, whatever was drawn before it: training resu
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -15,76 +13,106 @@ import numpy as np
 
 from otzi.box import Box
 from otzi.errors import ConfigurationError
-from otzi.tiles.density import NormalisedDensity
+from otzi.normalise import ROBUST, Normalisation
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from otzi.box import Zyx
     from otzi.tomogram import Tomogram
 
-    Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
-
-__all__ = ["Crop", "CropSource", "LabelledVolume", "batches", "covering_boxes", "split"]
+__all__ = ["Crop", "CropSource", "LabelledVolume", "class_names", "covering_boxes", "cut"]
 
 _CONTENT_LEVEL = 2
 _BLOCK_VOXELS = 32
-_BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A cube of a tomogram with what is known of it."""
+    """A cube of a tomogram with what is known of it, as stored."""
 
-    density: NDArray[np.float32]
-    """``(z, y, x)``, normalised with its whole volume."""
-    target: NDArray[np.float32]
-    """``(c, z, y, x)`` in [0, 1], summing to 1 over c; all 0 where nothing is known."""
+    volume: LabelledVolume
+    box: Box
+    """What was read; beyond it, in a thin volume, is padding."""
+    density: NDArray[Any]
+    """``(z, y, x)``; what is meant is `LabelledVolume.quantisation` and `normalisation` of it."""
+    labels: NDArray[Any]
+    """``(c, z, y, x)`` soft, all 0 where nothing is known; or hard, ``(z, y, x)`` the class, any
+    other number where nothing is known."""
+
+    def __str__(self) -> str:
+        spans = zip("zyx", self.box.start, self.box.stop, strict=True)
+        return f"{self.volume.id}, {', '.join(f'{a} {i} to {j}' for a, i, j in spans)}"
 
 
 class LabelledVolume:
     """A tomogram with labels, read box by box, from any thread.
 
-    Soft labels are ``(c, z, y, x)``; hard ones ``(z, y, x)``, the class or any other number where
-    nothing is known.
+    Raises
+    ------
+    ConfigurationError
+        If the labels have another shape or voxel size than the density.
     """
 
-    def __init__(self, tomo: Tomogram, labels: str) -> None:
+    def __init__(self, tomo: Tomogram, labels: str, normalisation: str = ROBUST) -> None:
         product = f"labels/{labels}"
         image = tomo.image(product)
         self.id = tomo.id
         self.shape: Zyx = tomo.shape
-        self.classes = _class_names(tomo, product)
-        self._density = NormalisedDensity(tomo)
+        self.classes = class_names(tomo, labels)
+        self.normalisation = Normalisation.of(tomo.raw, normalisation)
+        """Of true values."""
+        self.quantisation = tomo.quantisation
+        """Scale and offset: true values are ``stored · scale + offset``."""
+        self._density = tomo.array("raw")
         self._labels = tomo.array(product)
+        _check_fit(tomo, product, self._labels.shape)
         level = min(_CONTENT_LEVEL, image.n_levels - 1)
         self.content = _content(
             tomo.array(product, level)[...], len(self.classes), _BLOCK_VOXELS >> level
         )
-        """``(c, z, y, x)`` float64: how much of each class lies in blocks of 32 voxels."""
+        """``(c, z, y, x)`` float32: how much of each class lies in blocks of 32 voxels."""
 
     def read(self, box: Box, crop_voxels: int) -> Crop:
         """Give a cube that begins with a box inside the volume.
 
         Beyond the box the density is its reflection, and nothing is known of the classes.
         """
+        density, labels = self._density[box.slices], self._labels[(..., *box.slices)]
         missing = [(0, crop_voxels - n) for n in box.shape]
-        target = _soft(self._labels[(..., *box.slices)], len(self.classes))
-        return Crop(
-            np.pad(self._density(box), missing, mode="reflect"),
-            np.pad(target, [(0, 0), *missing]),
-        )
+        if any(after for _, after in missing):
+            density = np.pad(density, missing, mode="reflect")
+            if labels.ndim == 4:
+                labels = np.pad(labels, [(0, 0), *missing])
+            else:
+                nothing = np.iinfo(labels.dtype).max
+                labels = np.pad(labels, missing, constant_values=nothing)
+        return Crop(self, box, density, labels)
 
 
-def _class_names(tomo: Tomogram, product: str) -> tuple[str, ...]:
-    """Give what labels of a tomogram tell apart: hard ones have it in an attribute only."""
+def class_names(tomo: Tomogram, labels: str) -> tuple[str, ...]:
+    """Give what the labels of a tomogram tell apart: hard ones have it in an attribute only."""
+    product = f"labels/{labels}"
     named = tomo.image(product).channels or tomo.attributes(product).get("classes")
     return tuple(named or tomo.classes.names)
 
 
-def split(shape: Zyx, held_out: float) -> tuple[Box, Box]:
+def _check_fit(tomo: Tomogram, product: str, shape: tuple[int, ...]) -> None:
+    spacing = tomo.image(product).spacing_angstrom
+    for what, found, wanted in (
+        ("voxels", shape[-3:], tomo.shape),
+        ("Å a voxel", spacing, tomo.spacing_angstrom),
+    ):
+        if not np.allclose(found, wanted):
+            raise ConfigurationError(
+                f"{product} of {tomo.id} has {found} {what} (z, y, x), its raw {wanted}: label it "
+                "again"
+            )
+
+
+def cut(shape: Zyx, held_out: float) -> tuple[Box, Box]:
     """Give the part to train on, and the rest: the last `held_out` of the longest axis.
 
     Raises
@@ -95,9 +123,9 @@ def split(shape: Zyx, held_out: float) -> tuple[Box, Box]:
     longest = int(np.argmax(shape))
     if shape[longest] < 2:
         raise ConfigurationError(f"a volume of {shape} voxels cannot be cut into two: leave it out")
-    cut = min(max(1, round(shape[longest] * (1 - held_out))), shape[longest] - 1)
+    at = min(max(1, round(shape[longest] * (1 - held_out))), shape[longest] - 1)
     start, stop = [0, 0, 0], list(shape)
-    start[longest] = stop[longest] = cut
+    start[longest] = stop[longest] = at
     (z0, y0, x0), (z1, y1, x1) = start, stop
     return Box((0, 0, 0), (z1, y1, x1)), Box((z0, y0, x0), shape)
 
@@ -118,8 +146,6 @@ class CropSource:
     balance
         Share of the crops that are drawn around a place where a certain class is, each class
         alike; the others are drawn from everywhere alike.
-    turns
-        Whether crops are flipped on any axis and turned about z by quarters.
 
     Raises
     ------
@@ -136,7 +162,6 @@ class CropSource:
         seed: int,
         grid_voxels: int = 32,
         balance: float = 0.5,
-        turns: bool = True,
     ) -> None:
         if not 1 <= grid_voxels <= crop_voxels:
             raise ConfigurationError(
@@ -146,7 +171,6 @@ class CropSource:
         self.crop_voxels = crop_voxels
         self.seed = seed
         self.balance = balance
-        self.turns = turns
         self._regions = tuple(regions)
         self._origins = [
             [
@@ -159,7 +183,7 @@ class CropSource:
             _Blocks.inside(volume, region) for volume, region in zip(volumes, regions, strict=True)
         ]
         self.classes_present: frozenset[int] = frozenset().union(
-            *(blocks.shares for blocks in self._blocks)
+            *(blocks.content for blocks in self._blocks)
         )
         """Channels that occur anywhere in the regions."""
         if not self.classes_present:
@@ -171,15 +195,14 @@ class CropSource:
     def __getitem__(self, index: int) -> Crop:
         """Give crop `index` of the seed."""
         i, box = self.place(index)
-        crop = self.volumes[i].read(box, self.crop_voxels)
-        return _turned(crop, np.random.default_rng((self.seed, index, 1))) if self.turns else crop
+        return self.volumes[i].read(box, self.crop_voxels)
 
     def place(self, index: int) -> tuple[int, Box]:
         """Give which volume crop `index` is of, and the box that is read of it."""
         rng = np.random.default_rng((self.seed, index, 0))
         i = int(rng.integers(len(self.volumes)))
         origins, blocks, region = self._origins[i], self._blocks[i], self._regions[i]
-        if blocks.shares and rng.random() < self.balance:
+        if blocks.content and rng.random() < self.balance:
             block = blocks.draw(rng).intersect(region)
             origins = [
                 _holding(axis, self.crop_voxels, start, stop)
@@ -193,25 +216,24 @@ class CropSource:
 class _Blocks:
     """Where each class is, in blocks of 32 voxels."""
 
-    starts: NDArray[np.int64]
+    starts: NDArray[np.int32]
     """``(n, 3)`` z, y, x."""
-    shares: dict[int, NDArray[np.float64]]
-    """``(n,)`` for each channel that is there: the share of its voxels in each block."""
+    content: dict[int, NDArray[np.float32]]
+    """``(n,)`` for each channel that is there: how much of it lies in each block."""
 
     @classmethod
     def inside(cls, volume: LabelledVolume, region: Box) -> _Blocks:
         """Give the blocks of a volume that reach into a region."""
-        starts = np.indices(volume.content.shape[1:]).reshape(3, -1).T * _BLOCK_VOXELS
+        starts = np.indices(volume.content.shape[1:], np.int32).reshape(3, -1).T * _BLOCK_VOXELS
         inside = ((starts + _BLOCK_VOXELS > region.start) & (starts < region.stop)).all(axis=1)
         content = volume.content.reshape(len(volume.content), -1)[:, inside]
-        shares = {c: mass / mass.sum() for c, mass in enumerate(content) if mass.any()}
-        return cls(starts[inside], shares)
+        return cls(starts[inside], {c: mass for c, mass in enumerate(content) if mass.any()})
 
     def draw(self, rng: np.random.Generator) -> Box:
         """Give a block with a class, each class alike."""
-        channels = sorted(self.shares)
-        share = self.shares[channels[rng.integers(len(channels))]]
-        z, y, x = (int(v) for v in self.starts[rng.choice(len(share), p=share)])
+        channels = sorted(self.content)
+        mass = self.content[channels[rng.integers(len(channels))]].astype(np.float64)
+        z, y, x = (int(v) for v in self.starts[rng.choice(len(mass), p=mass / mass.sum())])
         return _cube((z, y, x), _BLOCK_VOXELS)
 
 
@@ -225,26 +247,6 @@ def covering_boxes(region: Box, crop_voxels: int) -> list[Box]:
         _cube((z, y, x), crop_voxels).shift(region.start).intersect(region)
         for z, y, x in product(*origins)
     ]
-
-
-def batches(source: CropSource, steps: Iterable[int], batch: int) -> Generator[Batch, None, None]:
-    """Yield for each step ``(b, 1, z, y, x)`` density and ``(b, c, z, y, x)`` target.
-
-    The next batches are read while one is in use.
-    """
-
-    def read(step: int) -> Batch:
-        crops = [source[step * batch + i] for i in range(batch)]
-        return np.stack([c.density[None] for c in crops]), np.stack([c.target for c in crops])
-
-    ahead: deque[Future[Batch]] = deque()
-    with ThreadPoolExecutor(max_workers=_BATCHES_AHEAD) as pool:
-        for step in steps:
-            ahead.append(pool.submit(read, step))
-            if len(ahead) > _BATCHES_AHEAD:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
 
 
 def _origins(start: int, stop: int, crop: int, grid: int) -> list[int]:
@@ -265,31 +267,13 @@ def _cube(start: Zyx, side: int) -> Box:
     return Box(start, (z + side, y + side, x + side))
 
 
-def _soft(labels: NDArray[Any], n_classes: int) -> NDArray[np.float32]:
-    """Give ``(c, z, y, x)`` in [0, 1] of soft labels, or of hard ones ``(z, y, x)``."""
-    if labels.ndim == 3:
-        return np.asarray(labels == np.arange(n_classes)[:, None, None, None], np.float32)
-    soft = labels.astype(np.float32)
-    return soft / np.float32(255) if labels.dtype == np.uint8 else soft
-
-
-def _content(labels: NDArray[Any], n_classes: int, block: int) -> NDArray[np.float64]:
+def _content(labels: NDArray[Any], n_classes: int, block: int) -> NDArray[np.float32]:
     """Give ``(c, z, y, x)``: the sum of each class over cubes of `block` voxels."""
     content = []
     for c in range(n_classes):
-        mass = labels[c] if labels.ndim == 4 else labels == c
+        mass = np.nan_to_num(labels[c]) if labels.ndim == 4 else labels == c
         for axis in range(3):
             starts = range(0, mass.shape[axis], block)
             mass = np.add.reduceat(mass, starts, axis=axis, dtype=np.float64)
-        content.append(mass)
+        content.append(mass.astype(np.float32))
     return np.stack(content)
-
-
-def _turned(crop: Crop, rng: np.random.Generator) -> Crop:
-    flipped = tuple(axis for axis in (-3, -2, -1) if rng.random() < 0.5)
-    quarters = int(rng.integers(4))
-    density, target = (
-        np.ascontiguousarray(np.rot90(np.flip(values, flipped), quarters, axes=(-2, -1)))
-        for values in (crop.density, crop.target)
-    )
-    return Crop(density, target)

@@ -1,21 +1,12 @@
-"""A network from labelled tomograms.
-
-Reads downwards: data, network, loop, checkpoint, card.
-"""
+"""A network from labelled tomograms: data, network, loop, model."""
 
 from __future__ import annotations
 
-import json
-from contextlib import closing
-from dataclasses import asdict
-from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from otzi.errors import CannotCreate, ModelError, NotFoundError, disk_errors
-from otzi.events import Listener, Noted, ignore, step
+from otzi.errors import ConfigurationError
+from otzi.events import Listener, Noted, ignore
 from otzi.networks.weights import (
-    CARD_FILE,
-    WEIGHTS_FILE,
     Device,
     ModelCard,
     load_card,
@@ -23,20 +14,18 @@ from otzi.networks.weights import (
     require_torch,
     save_model,
 )
-from otzi_pipelines.train.crops import batches
-from otzi_pipelines.train.data import training_data
+from otzi_pipelines.train.crops import class_names
+from otzi_pipelines.train.data import roles, training_data, warn_of_seen
+from otzi_pipelines.train.folder import BEST, CHECKPOINT, finished, made_from, refuse_other
+from otzi_pipelines.train.processes import is_first, together
 from otzi_pipelines.train.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from otzi.collection import Collection
-    from otzi.tomogram import Tomogram
 
 __all__ = ["train"]
-
-_CHECKPOINT = "checkpoint"
 
 
 def train(
@@ -52,8 +41,10 @@ def train(
 ) -> ModelCard:
     """Give the card of a network trained on all tomograms that have these labels.
 
-    A run that was interrupted goes on from its last checkpoint; on a processor, with as many
-    threads, it ends in the same bits. A run that is finished is not repeated.
+    Tomograms that the split of the collection keeps for validation or test are never learnt from. A
+    run that was interrupted goes on from its last checkpoint; on a processor, with as many threads,
+    it ends in the same bits. A run that is finished is not repeated. Under ``torchrun`` the
+    processes share each batch, and the first one alone writes.
 
     Parameters
     ----------
@@ -62,11 +53,14 @@ def train(
     labels
         Name of the labels, soft or hard.
     model
-        The model folder to make.
+        The model folder to make. It also gets a model in ``best``, that of the least held-out loss,
+        pictures of what the network finds in ``pictures``, and curves in ``tensorboard``, where
+        that is installed.
     settings
         What decides the result.
     start
-        A model to start from; its network is taken, with a new head if the classes differ.
+        A model folder or published checkpoint to start from; its network is taken, with a new last
+        layer if the classes differ.
     device, threads
         Where, and on how many processor threads.
     listen
@@ -75,159 +69,77 @@ def train(
     Raises
     ------
     NotFoundError
-        If no tomogram has such labels.
+        If no tomogram has such labels, or none of those to learn from.
     CannotCreate
         If the folder holds something else, or a model trained otherwise.
     ConfigurationError
         If settings, labels and network do not fit together.
+    MemoryBudgetError
+        If a step does not fit into memory.
     ModelError
         If the loss is no number any more, the checkpoint is damaged, or `start` is no model.
     """
     settings = settings or TrainSettings()
-    tomograms = [tomo for tomo in collection if tomo.has(f"labels/{labels}")]
-    if not tomograms:
-        raise NotFoundError(
-            f"no tomogram of {collection.path} has labels/{labels}: make them with "
-            f"`otzi pseudolabel {collection.path} TOMO --name {labels}`"
-        )
-    made = _made_from(tomograms, labels, settings, start)
-    place = model / _CHECKPOINT
-    if finished := _finished(model, made):
-        place.unlink(missing_ok=True)
+    if not is_first():
+        listen = ignore
+    chosen = roles(collection, labels, listen)
+    made = made_from(chosen, labels, settings, start)
+    place = model / CHECKPOINT
+    if card := finished(model, made):
+        if is_first():
+            place.unlink(missing_ok=True)
         listen(Noted(f"{model} is done already"))
-        return finished
+        return card
     require_torch()
-    from otzi.networks.unet import UNet
-    from otzi_pipelines.train.checkpoint import Checkpoint
-    from otzi_pipelines.train.learner import Learner, network_config
+    import torch
 
-    # Where an earlier run stopped
+    from otzi.tiles.infer import choose_device
+    from otzi_pipelines.train.checkpoint import Checkpoint
+    from otzi_pipelines.train.learner import Learner
+    from otzi_pipelines.train.loop import Loop
+    from otzi_pipelines.train.network import first_network, network_config
+
+    if threads:
+        torch.set_num_threads(threads)
     earlier = Checkpoint.read(place) if place.exists() else None
     if earlier:
-        _refuse_other(model, earlier.notes["made"], made)
+        refuse_other(model, earlier.notes["made"], made)
 
-    # Data
-    data = training_data(tomograms, labels, settings, listen)
-
-    # Network
+    # Network and data
     origin = None if start is None else load_model(start, device="cpu")
-    begun: UNet | None = None
-    if origin is not None:
-        if not isinstance(origin.network, UNet):
-            raise ModelError(f"{start} is a published network: start from one of otzi train")
-        begun = origin.network
-    config = network_config(settings, len(data.classes), begun.config if begun else None)
-    learner = Learner(config, settings, device=device, threads=threads)
-    if origin and begun:
-        learner.start_from(begun, keep_head=origin.classes == data.classes)
-    first, losses, history = 0, list[float](), list[dict[str, Any]]()
-    if earlier:
-        learner.take_up(earlier)
-        first, losses, history = earlier.step, earlier.notes["losses"], earlier.notes["history"]
-        listen(Noted(f"goes on after step {first}"))
+    if origin:
+        warn_of_seen(collection, origin.card.training, listen)
+    n_classes = len(class_names(chosen.tomograms[0], labels))
+    config = network_config(settings, n_classes, origin.network.config if origin else None)
+    data = training_data(chosen, labels, settings, listen, config.density_normalisation)
+    network = first_network(config, settings.seed, data.classes, origin)
 
-    # Loop
-    steps = range(first, settings.steps)
-    with (
-        step(listen, "train", len(steps), "steps") as work,
-        closing(batches(data.source, steps, settings.batch)) as fed,
-    ):
-        for i, batch in zip(steps, fed, strict=True):
-            losses.append(learner.learn(*batch, settings.rate(i)))
-            if not isfinite(losses[-1]):
-                raise ModelError(
-                    f"the loss is {losses[-1]} after {i} steps: take a learning_rate below "
-                    f"{settings.learning_rate}, and a new --model"
-                )
-            done = i + 1
-            if done % settings.validate_every == 0 or done == settings.steps:
-                agreement = learner.test(data.held_out_crops())
-                history.append(
-                    {"step": done, "training_loss": sum(losses) / len(losses)}
-                    | agreement.summary(data.classes)
-                )
-                losses = []
-                listen(
-                    Noted(
-                        f"step {done}: loss {history[-1]['training_loss']:.3f}, held out "
-                        f"{agreement.cross_entropy:.3f}, macro Dice {agreement.macro_dice:.3f}"
-                    )
-                )
-            # No random state is kept: crop i of a seed is a function of both.
-            if done % settings.checkpoint_every == 0 and done < settings.steps:
-                notes = {"made": made, "losses": losses, "history": history}
-                learner.checkpoint(done, notes).write(place)
-            work.advance()
-
-    # Card
-    card = save_model(
-        model,
-        learner.network,
-        ModelCard(
-            classes=data.classes,
-            config=asdict(config),
-            spacing_angstrom=tomograms[0].spacing_angstrom,
-            training=made,
-            metrics=history[-1] | {"history": history},
-        ),
-    )
-    place.unlink(missing_ok=True)
-    return card
-
-
-def _made_from(
-    tomograms: Sequence[Tomogram], labels: str, settings: TrainSettings, start: Path | None
-) -> dict[str, Any]:
-    """Give what decides the result, as plain JSON: two runs that agree in it are the same."""
-    decisive = asdict(settings)
-    del decisive["checkpoint_every"]
-    made = {
-        "labels": labels,
-        "tomograms": [
-            {"id": t.id, "raw": t.digest("raw"), "labels": t.digest(f"labels/{labels}")}
-            for t in tomograms
-        ],
-        "start": None if start is None else load_card(start).sha256,
-        "settings": decisive,
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(made))
-    return plain
-
-
-def _finished(model: Path, made: dict[str, Any]) -> ModelCard | None:
-    """Give the card of the model if it is done, and see to it that it may be made otherwise."""
-    if (model / CARD_FILE).exists():
-        card = load_card(model)
-        _refuse_other(model, card.training, made)
-        return card
-    if model.exists() and not model.is_dir():
-        raise CannotCreate(f"{model} is a file: choose a new folder")
-    if model.exists() and not (model / _CHECKPOINT).exists():
-        with disk_errors(model, "reading"):
-            others = {path.name for path in model.iterdir() if path.suffix != ".partial"}
-        # Weights alone are what a run leaves that is killed just before the end.
-        if others - {WEIGHTS_FILE}:
-            raise CannotCreate(
-                f"{model} is there and holds no model, but {min(others)}: choose a new folder"
+    with together(choose_device(device)) as (team, own_device):
+        if settings.batch % team.size:
+            raise ConfigurationError(
+                f"batch = {settings.batch} must be a multiple of the {team.size} processes"
             )
-    return None
-
-
-def _refuse_other(model: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    before = _flat(found)
-    for key, value in _flat(wanted).items():
-        if before.get(key) != value:
-            raise CannotCreate(
-                f"{model} was trained with {key} = {_short(before.get(key))}, now it is "
-                f"{_short(value)}: choose another --model"
-            )
-
-
-def _flat(made: dict[str, Any]) -> dict[str, Any]:
-    settings: dict[str, Any] = made.get("settings", {})
-    return {key: value for key, value in made.items() if key != "settings"} | settings
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+        loop = Loop(
+            folder=model,
+            settings=settings,
+            data=data,
+            learner=Learner(network, settings, own_device, team, listen),
+            made=made,
+            spacing_angstrom=chosen.tomograms[0].spacing_angstrom,
+            table=collection.classes,
+            listen=listen,
+        )
+        if earlier:
+            loop.take_up(earlier)
+            listen(Noted(f"goes on after step {loop.done}"))
+        is_early = loop.run()
+        if is_first():
+            if is_early:
+                best = load_model(model / BEST, device="cpu")
+                listen(Noted(f"ended at step {loop.done}, best was {best.card.metrics['step']}"))
+                save_model(model, best.network, best.card)
+            else:
+                save_model(model, loop.learner.judged, loop.card())
+            place.unlink(missing_ok=True)
+        team.gather(None)  # nobody reads the card before it is written
+    return load_card(model)

@@ -14,6 +14,7 @@ from otzi.collection import open_collection
 from otzi.console import Console
 from otzi.networks.weights import Device
 from otzi.settings import load_settings
+from otzi_pipelines.train.processes import is_first
 from otzi_pipelines.train.settings import TrainSettings
 from otzi_pipelines.train.training import train
 
@@ -37,7 +38,10 @@ def command(
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Processor threads.", min=1)] = None,
 ) -> None:
-    """Train a network on labelled tomograms, or go on with one that was interrupted."""
+    """Train a network on labelled tomograms, or go on with one that was interrupted.
+
+    In several processes, one for each GPU: torchrun --nproc-per-node 4 -m otzi train …
+    """
     settings = TrainSettings() if config is None else load_settings(TrainSettings, config)
     settings = replace(
         settings,
@@ -54,6 +58,8 @@ def command(
         threads=threads,
         listen=console,
     )
+    if not is_first():
+        return
     console.result(
         {"model": str(model), "classes": list(card.classes), "metrics": card.metrics},
         f"{model}: held-out macro Dice {_rounded(card.metrics['macro_dice'])}, cross-entropy "

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GenerationAudit"]
 
-_IMAGES = ("raw", "view", "labels", "probs")
+_IMAGES = ("raw", "view", "labels", "probs", "spread")
 
 Problem = tuple[str, str]
 """A file within the generation, and what is wrong with it."""

@@ -87,7 +87,7 @@ class Catalog:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Write all or nothing; other writers wait."""
-        self._run("BEGIN IMMEDIATE")
+        self.execute("BEGIN IMMEDIATE")
         try:
             yield
         except BaseException:
@@ -95,17 +95,21 @@ class Catalog:
             raise
         self._connection.commit()
 
+    def execute(self, statement: str, values: Row = ()) -> sqlite3.Cursor:
+        """Run a statement: what the tables of work are read and written with."""
+        return self._connection.execute(statement, values)
+
     # Reading
 
     @property
     def attributes(self) -> dict[str, Any] | None:
         """What the collection says of itself; None in a catalog that was just made."""
-        row = self._run("SELECT attributes FROM collection").fetchone()
+        row = self.execute("SELECT attributes FROM collection").fetchone()
         return None if row is None else dict(json.loads(row[0]))
 
     def digests(self) -> dict[tuple[str, str], str]:
         """Give the digest of every product, by tomogram and product."""
-        rows = self._run("SELECT tomogram, name, digest FROM product")
+        rows = self.execute("SELECT tomogram, name, digest FROM product")
         return {(tomogram, name): digest for tomogram, name, digest in rows}
 
     def rows(self, tomogram: str, product: str) -> dict[str, list[Row]]:
@@ -117,29 +121,29 @@ class Catalog:
             "parent": ("SELECT * FROM parent WHERE tomogram = ? AND product = ?", key),
             "file": ("SELECT * FROM file WHERE tomogram = ? AND product = ?", key),
         }
-        return {name: self._run(*query).fetchall() for name, query in queries.items()}
+        return {name: self.execute(*query).fetchall() for name, query in queries.items()}
 
     def text(self, tomogram: str, product: str, path: str) -> str | None:
         """Give the content of a JSON file of a product."""
         query = "SELECT content FROM file WHERE tomogram = ? AND product = ? AND path = ?"
-        row = self._run(query, (tomogram, product, path)).fetchone()
+        row = self.execute(query, (tomogram, product, path)).fetchone()
         return None if row is None else row[0]
 
     def manifest(self, tomogram: str, product: str, generation: int) -> str | None:
         """Give the manifest of a generation, if its rows are those of its digest."""
         query = "SELECT path, n_bytes, crc32c FROM file WHERE tomogram = ? AND product = ?"
         files = {
-            path: (n_bytes, crc) for path, n_bytes, crc in self._run(query, (tomogram, product))
+            path: (n_bytes, crc) for path, n_bytes, crc in self.execute(query, (tomogram, product))
         }
         text = manifest_text({name: files[name] for name in sorted(files, key=PurePosixPath)})
         query = "SELECT generation, digest FROM product WHERE tomogram = ? AND name = ?"
-        row = self._run(query, (tomogram, product)).fetchone()
+        row = self.execute(query, (tomogram, product)).fetchone()
         return text if row == (generation, _sha256(text)) else None
 
     def dump(self) -> Iterator[dict[str, Any]]:
         """Yield every row of every table, in the order of tables and keys."""
         for name, _ in tables(self._connection):
-            cursor = self._run(f"SELECT * FROM {name}")
+            cursor = self.execute(f"SELECT * FROM {name}")
             columns = [column[0] for column in cursor.description]
             for row in cursor:
                 yield {"table": name, **dict(zip(columns, row, strict=True))}
@@ -148,11 +152,11 @@ class Catalog:
         """Give what is wrong with the file, whatever its rows say."""
         if not are_whole(self._connection):
             return ["its tables are not those of its version"]
-        found = [row[0] for row in self._run("PRAGMA integrity_check")]
+        found = [row[0] for row in self.execute("PRAGMA integrity_check")]
         found = [text for text in found if text != "ok"]
-        orphans = self._run("PRAGMA foreign_key_check").fetchall()
+        orphans = self.execute("PRAGMA foreign_key_check").fetchall()
         found += [f"a row of {row[0]} belongs to nothing" for row in orphans]
-        rows = self._run("SELECT attributes, sha256 FROM collection")
+        rows = self.execute("SELECT attributes, sha256 FROM collection")
         if any(_sha256(text) != sha256 for text, sha256 in rows):
             found.append("what it says of the collection is not what was written")
         return found
@@ -162,14 +166,14 @@ class Catalog:
     def put_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Keep what the collection says of itself."""
         text = json.dumps(attributes)
-        self._run("REPLACE INTO collection VALUES (1, ?, ?)", (text, _sha256(text)))
+        self.execute("REPLACE INTO collection VALUES (1, ?, ?)", (text, _sha256(text)))
 
     def put(self, published: Published) -> None:
         """Keep a product, in place of what was known of it."""
         tomogram, product, image = published.tomogram, published.product, published.image
         key, attributes, shape = (tomogram, product), published.attributes, published.shape
-        self._run("DELETE FROM product WHERE tomogram = ? AND name = ?", key)
-        self._run("INSERT OR IGNORE INTO tomogram (id) VALUES (?)", (tomogram,))
+        self.execute("DELETE FROM product WHERE tomogram = ? AND name = ?", key)
+        self.execute("INSERT OR IGNORE INTO tomogram (id) VALUES (?)", (tomogram,))
         if product == "raw" and image is not None and shape is not None:
             source = attributes.get("source", {})
             origin = (source.get(name) for name in ("name", "n_bytes", "sha256"))
@@ -185,7 +189,7 @@ class Catalog:
             image and image.n_levels,
             sum(n_bytes for n_bytes, _ in published.files.values()),
         )
-        self._run("INSERT INTO product VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self.execute("INSERT INTO product VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         parents = [(*key, parent, digest) for parent, digest in attributes["parents"].items()]
         self._connection.executemany("INSERT INTO parent VALUES (?, ?, ?, ?)", parents)
         files = [
@@ -196,22 +200,19 @@ class Catalog:
 
     def remove(self, tomogram: str, product: str) -> None:
         """Forget a product, and the tomogram with its last one."""
-        self._run("DELETE FROM product WHERE tomogram = ? AND name = ?", (tomogram, product))
+        self.execute("DELETE FROM product WHERE tomogram = ? AND name = ?", (tomogram, product))
         if product == "raw":
             self._put_volume(tomogram, (None,) * 9)
         query = "SELECT 1 FROM product WHERE tomogram = tomogram.id"
-        self._run(f"DELETE FROM tomogram WHERE id = ? AND NOT EXISTS ({query})", (tomogram,))
+        self.execute(f"DELETE FROM tomogram WHERE id = ? AND NOT EXISTS ({query})", (tomogram,))
 
     def _put_volume(self, tomogram: str, values: Row) -> None:
-        self._run(
+        self.execute(
             "UPDATE tomogram SET (n_z, n_y, n_x, spacing_z_angstrom, spacing_y_angstrom, "
             "spacing_x_angstrom, source_name, source_n_bytes, source_sha256) "
             "= (?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?",
             (*values, tomogram),
         )
-
-    def _run(self, statement: str, values: Row = ()) -> sqlite3.Cursor:
-        return self._connection.execute(statement, values)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from otzi.store.publish import staging_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Litter", "Sweep", "sweep"]
+__all__ = ["Litter", "Sweep", "sweep", "sweep_staging"]
 
 _OLD_SECONDS = 3600.0
 
@@ -95,6 +95,19 @@ def sweep(collection: Path, *, dry_run: bool = False) -> Sweep:
             with disk_errors(path, "removing"):
                 path.unlink(missing_ok=True)
     return Sweep(tuple(litter), tuple(held))
+
+
+def sweep_staging(collection: Path, tomogram: str, product: str) -> None:
+    """Remove what an interrupted run has left of a product that is published meanwhile.
+
+    Raises
+    ------
+    Locked
+        If somebody is making it anew.
+    """
+    staging = staging_folder(collection, collection / "tomograms" / tomogram / product)
+    if any(item.what == "interrupted work" for item in _litter(staging, None, None)):
+        _swept(staging, None, None)
 
 
 def _swept(staging: Path, product: Path | None, known: Known) -> list[Litter]:

@@ -1,7 +1,8 @@
 """The tables of ``catalog.sqlite``, and how an older one is brought up to date.
 
-Every row follows from the published products, so that a rebuilt catalog is row for row the one that
-was lost. No table has hidden row numbers: the order of a dump is that of the keys.
+The rows of products follow from what is published, so that a rebuild makes them again, row for row.
+The rows of work say what was going on; the work finds its way without them. No table has hidden
+row numbers: the order of a dump is that of the keys.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from contextlib import closing
 
 from otzi.errors import ConfigurationError
 
-__all__ = ["are_whole", "migrate", "tables"]
+__all__ = ["STAGE_TABLE", "are_whole", "migrate", "tables"]
 
 _FIRST = (
     """
@@ -66,7 +67,66 @@ _FIRST = (
     """,
 )
 
-_MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_SOURCES = (
+    """
+    CREATE TABLE source (              -- files of watched folders, each revision of each
+        path TEXT NOT NULL,
+        revision INTEGER NOT NULL,     -- 1, and one more whenever other bytes took its place
+        folder TEXT NOT NULL,          -- the watched folder
+        state TEXT NOT NULL,           -- see otzi.ledger.sources
+        inode INTEGER NOT NULL,
+        n_bytes INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL,
+        boot TEXT NOT NULL,            -- which boot of which machine the next column counts from
+        quiet_since_seconds REAL NOT NULL,  -- since when it has not changed
+        attempts INTEGER NOT NULL,     -- that failed for a reason that may pass
+        evidence TEXT,                 -- why it was taken for complete
+        reason TEXT,                   -- why it is not taken
+        sha256 TEXT,
+        tomogram TEXT,                 -- that was made of it, or whose bytes it has
+        pipeline TEXT,                 -- SHA-256 of the pipeline that was run on that
+        detail TEXT NOT NULL,          -- JSON: warnings, what side-cars say
+        first_seen TEXT NOT NULL,      -- UTC, as is the next
+        settled_at TEXT,
+        PRIMARY KEY (path, revision)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE event (               -- what happened; rows are added only
+        n INTEGER PRIMARY KEY,
+        time TEXT NOT NULL,            -- UTC
+        tomogram TEXT,
+        stage TEXT,
+        kind TEXT NOT NULL,
+        detail TEXT NOT NULL           -- JSON
+    )
+    """,
+)
+
+STAGE_TABLE = """
+    CREATE TABLE stage (               -- what is to be done with each tomogram, and how far it is
+        tomogram TEXT NOT NULL,
+        stage TEXT NOT NULL,           -- as the pipeline names it
+        input_digest TEXT NOT NULL,    -- of all that decides the output
+        state TEXT NOT NULL,           -- ready, leased, committed, failed or quarantined
+        attempt INTEGER NOT NULL DEFAULT 0,  -- begun, since the input is what it is
+        deaths INTEGER NOT NULL DEFAULT 0,   -- of those who worked on it
+        token BIGINT NOT NULL DEFAULT 0,     -- whoever reports must hold it
+        owner TEXT,
+        lease_until DOUBLE PRECISION,  -- seconds since 1970, by the clock of the database
+        retry_at DOUBLE PRECISION,     -- likewise
+        output_digest TEXT,            -- of the last commit
+        seconds DOUBLE PRECISION,      -- that the last commit took
+        error TEXT,
+        PRIMARY KEY (tomogram, stage)
+    )
+"""
+"""Also PostgreSQL's, where several coordinators share the stages; see `otzi.ledger.stages`."""
+
+_STAGES = (f"{STAGE_TABLE} WITHOUT ROWID",)
+
+_MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SOURCES, _STAGES)
 """Version n is reached by the first n of these; one that was released is never changed."""
 
 

@@ -8,29 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import otzi
 from otzi.errors import ConfigurationError, ModelError, NotFoundError, disk_errors
 from otzi.files import writing_whole
+from otzi.networks.names import ARCHITECTURES, RESIDUAL_UNET
 from otzi.normalise import MIN_MAX, ROBUST
 from otzi.settings import STRICT, read_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from otzi.networks.published import ResidualUNet3D
-    from otzi.networks.unet import UNet
+    from otzi.networks.network import Network
     from otzi.tiles.infer import TorchModel
-
-    Network: TypeAlias = UNet | ResidualUNet3D
 
 __all__ = [
     "CARD_FILE",
-    "NANO_OETZI",
-    "RESIDUAL_UNET",
     "WEIGHTS_FILE",
     "Device",
     "ModelCard",
@@ -39,6 +36,7 @@ __all__ = [
     "require_torch",
     "save_model",
     "serialised",
+    "write_card",
 ]
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -47,10 +45,6 @@ Device = Literal["auto", "cpu", "cuda"]
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 """What a model folder holds."""
-
-RESIDUAL_UNET = "residual-unet"
-NANO_OETZI = "nano-oetzi"
-"""Architectures: our own network, and the published ones (`otzi.networks.published`)."""
 
 _FORMAT = 1
 
@@ -64,7 +58,7 @@ class ModelCard:
     classes: tuple[str, ...]
     """Class names in the order of the channels."""
     config: dict[str, Any]
-    """The fields of `otzi.networks.unet.UNetConfig`, or of that of the `architecture`."""
+    """The fields of the config of the `architecture`, see `otzi.networks.architectures`."""
     spacing_angstrom: tuple[float, float, float] | None
     """Voxel size, z, y, x, of what it was trained on; None where it is not known."""
     training: dict[str, Any] = field(default_factory=dict)
@@ -74,9 +68,20 @@ class ModelCard:
     sha256: str = ""
     """Of the weights file."""
     architecture: str = RESIDUAL_UNET
+    """One of `otzi.networks.names`."""
     normalisation: str = ROBUST
+    """Of the density, one of `otzi.normalise`."""
+    temperature: float = 1.0
+    """Of its probabilities, fitted after training, see `otzi.temperature`."""
     format: int = _FORMAT
     otzi_version: str = otzi.__version__
+
+    @property
+    def digest(self) -> str:
+        """Of all that decides the probabilities: the weights, and the temperature if any."""
+        if self.temperature == 1:
+            return self.sha256
+        return hashlib.sha256(f"{self.sha256} at {self.temperature!r}".encode()).hexdigest()
 
 
 def save_model(folder: Path, network: Network, card: ModelCard) -> ModelCard:
@@ -88,14 +93,27 @@ def save_model(folder: Path, network: Network, card: ModelCard) -> ModelCard:
         If the folder cannot be written.
     """
     weights = serialised(network)
-    document = asdict(card) | {"sha256": hashlib.sha256(weights).hexdigest()}
+    card = replace(
+        card, sha256=hashlib.sha256(weights).hexdigest(), temperature=network.temperature
+    )
     with disk_errors(folder, "writing"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CARD_FILE).unlink(missing_ok=True)
         with writing_whole(folder / WEIGHTS_FILE) as file:
             file.write(weights)
-        with writing_whole(folder / CARD_FILE) as file:
-            file.write(json.dumps(document, indent=2).encode())
+    return write_card(folder, card)
+
+
+def write_card(folder: Path, card: ModelCard) -> ModelCard:
+    """Write the card of a model folder by one atomic rename, and give it.
+
+    Raises
+    ------
+    OutOfSpace, AccessDenied
+        If it cannot be written; the one before stays.
+    """
+    with disk_errors(folder, "writing"), writing_whole(folder / CARD_FILE) as file:
+        file.write(json.dumps(asdict(card), indent=2).encode())
     return load_card(folder)
 
 
@@ -125,9 +143,14 @@ def load_card(path: str | Path) -> ModelCard:
         raise ModelError(f"{error}: train or export the model again") from error
     except ValueError as error:
         raise ModelError(f"{folder / CARD_FILE} is not JSON: {error}") from error
+    if not 0 < card.temperature < inf:
+        raise ModelError(
+            f"{folder} has temperature {card.temperature}, it must be above 0: fit it again with "
+            "`otzi evaluate --fit-temperature`"
+        )
     for key, found, known in (
         ("format", card.format, (_FORMAT,)),
-        ("architecture", card.architecture, (RESIDUAL_UNET, NANO_OETZI)),
+        ("architecture", card.architecture, tuple(ARCHITECTURES)),
         ("normalisation", card.normalisation, (ROBUST, MIN_MAX)),
     ):
         if found not in known:
@@ -165,24 +188,18 @@ def load_model(
     path = Path(path)
     if path.suffix == ".ckpt":
         require_torch()
-        from otzi.networks.published import read_published
+        from otzi.networks.published_file import read_published
         from otzi.tiles.infer import TorchModel
 
         return TorchModel(*read_published(path), path.resolve(), device=device, threads=threads)
     card = load_card(path)
     folder = _model_folder(path)
     require_torch()
-    from otzi.networks.published import NanoOetziConfig, ResidualUNet3D
-    from otzi.networks.unet import UNet, UNetConfig
+    from otzi.networks.architectures import build, config_from_json
     from otzi.tiles.infer import TorchModel
 
-    source = f"config of {folder / CARD_FILE}"
-    config: UNetConfig | NanoOetziConfig
     try:
-        if card.architecture == NANO_OETZI:
-            config = read_settings(NanoOetziConfig, card.config, source)
-        else:
-            config = read_settings(UNetConfig, card.config, source)
+        config = config_from_json(card.architecture, card.config, f"config of {folder / CARD_FILE}")
     except ConfigurationError as error:
         raise ModelError(f"{error}: train or export the model again") from error
     if config.n_classes != len(card.classes):
@@ -190,7 +207,8 @@ def load_model(
             f"{folder / CARD_FILE} names {len(card.classes)} classes ({', '.join(card.classes)}) "
             f"and has {config.n_classes} output channels: they must be as many"
         )
-    network: Network = UNet(config) if isinstance(config, UNetConfig) else ResidualUNet3D(config)
+    network = build(config)
+    network.temperature = card.temperature
     network.load_state_dict(_fitting_tensors(folder, card, network))
     return TorchModel(network, card, folder.resolve(), device=device, threads=threads)
 

@@ -150,7 +150,7 @@ class FeatureBank:
         scales = self._used_scales
         buffer = new_buffer(volume, inner)
         images = [scale.presmooth(volume, held, inner, buffer) for scale in scales]
-        del buffer
+        del volume, buffer
         firsts = [self._first_channels(scale.scale) for scale in scales]
         scratch = new_scratch()
         most = len(self.names), min(planes, inner.shape[0]), *inner.shape[1:]

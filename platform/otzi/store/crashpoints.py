@@ -10,7 +10,7 @@ import os
 import signal
 from collections import Counter
 
-__all__ = ["CRASH_POINTS", "UPLOAD_POINTS", "reach"]
+__all__ = ["CRASH_POINTS", "RUN_POINTS", "UPLOAD_POINTS", "reach"]
 
 CRASH_POINTS = (
     "staged",
@@ -26,6 +26,8 @@ CRASH_POINTS = (
 """In the order in which a product comes to them."""
 UPLOAD_POINTS = ("generation-claimed", "object-uploaded", "upload-verified", "pointer-put")
 """What follows ``manifest-written`` where the product goes to an object store."""
+RUN_POINTS = ("stage-claimed", "stage-run", "stage-committed")
+"""What a stage of a pipeline comes to, all others between the first two."""
 
 _reached: Counter[str] = Counter()
 

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
     from otzi.box import Zyx
 
-__all__ = ["LevelGrid", "level_grids", "level_shapes"]
+__all__ = ["MOST_SHARD_VOXELS", "LevelGrid", "level_grids", "level_shapes"]
 
 _MAX_LEVELS = 5
 _SMALL_ENOUGH_VOXELS = 64
-_SHARD_VOXELS = 256
+MOST_SHARD_VOXELS = 256
+"""Side of what lies in one file, where nothing else is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +100,21 @@ def level_shapes(shape: Zyx) -> tuple[Zyx, ...]:
 
 
 def level_grids(
-    shape: Zyx, *, n_channels: int | None, chunk_voxels: int = 64, channels_per_chunk: int = 1
+    shape: Zyx,
+    *,
+    n_channels: int | None,
+    chunk_voxels: int = 64,
+    channels_per_chunk: int = 1,
+    most_shard_voxels: int = MOST_SHARD_VOXELS,
 ) -> tuple[LevelGrid, ...]:
     """Give the grids of all levels of a product.
 
-    Chunks are cubes; a shard is the largest cube of chunks up to 256 voxels, cut down to the level
-    rounded up to whole chunks, and holds all channels.
+    Chunks are cubes; a shard is the largest cube of chunks up to `most_shard_voxels`, at least one,
+    cut down to the level rounded up to whole chunks, and holds all channels.
     """
     if chunk_voxels < 1:
         raise UsageError(f"chunks of {chunk_voxels} voxels: give at least 1")
-    shard_voxels = chunk_voxels * max(1, _SHARD_VOXELS // chunk_voxels)
+    shard_voxels = chunk_voxels * max(1, most_shard_voxels // chunk_voxels)
     grids = []
     for level in level_shapes(shape):
         shard = tuple(min(shard_voxels, -(-n // chunk_voxels) * chunk_voxels) for n in level)

@@ -13,7 +13,7 @@ import zarr
 from otzi.errors import UsageError
 from otzi.store.crashpoints import reach
 from otzi.store.encoding import Encoding, encoding_for
-from otzi.store.grid import LevelGrid, level_grids
+from otzi.store.grid import MOST_SHARD_VOXELS, LevelGrid, level_grids
 from otzi.store.pyramid import CoarserLevel, Downsample
 from otzi.store.shards import ArrayWriter
 
@@ -49,6 +49,7 @@ class Layout:
     """Number of channels, or None for an array without that axis."""
     chunk_voxels: int = 64
     channels_per_chunk: int = 1
+    most_shard_voxels: int = MOST_SHARD_VOXELS
 
     def __post_init__(self) -> None:
         if self.chunk_voxels < 2 or self.chunk_voxels % 2:
@@ -70,6 +71,7 @@ class Layout:
             n_channels=self.n_channels,
             chunk_voxels=self.chunk_voxels,
             channels_per_chunk=self.channels_per_chunk,
+            most_shard_voxels=self.most_shard_voxels,
         )
 
 
@@ -105,6 +107,11 @@ class ProductWriter:
         spans = [s.indices(n)[:2] for s, n in zip(region, level0.shape, strict=True)]
         start, stop = tuple(a for a, _ in spans), tuple(b for _, b in spans)
         return all(map(level0.is_done, level0.grid.chunk_indices(start, stop)))
+
+    def done(self, region: tuple[slice, ...]) -> NDArray[Any]:
+        """Give a region of level 0 that an interrupted run has written."""
+        stored: zarr.Array[Any] = zarr.open_array(self._levels[0].folder, mode="r")
+        return np.asarray(stored[region])
 
     def __setitem__(self, region: tuple[slice, ...], block: NDArray[Any]) -> None:
         """Write a block of level 0."""

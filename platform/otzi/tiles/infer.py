@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from contextlib import nullcontext
 from math import prod
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from otzi.errors import DeviceUnavailable, MemoryBudgetError, UsageError
-from otzi.networks.weights import NANO_OETZI, RESIDUAL_UNET, Device, load_model
+from otzi.networks.weights import Device, load_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,15 +21,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from otzi.box import Zyx
-    from otzi.networks.weights import ModelCard, Network
+    from otzi.networks.network import Network
+    from otzi.networks.weights import ModelCard
 
 __all__ = ["Model", "TorchModel", "choose_device"]
 
-# Measured as the peak resident set of one tile less that of an empty run, torch 2.13 on a CPU:
-# 541 MB (width 8, 4 levels, 128³), 762 MB (16, 4, 128³), 699 MB (32, 4, 96³), 136 MB (8, 3, 64³).
-# Published networks: 461 MB (width 4, 128³), 768 MB (8, 128³), 1038 MB (16, 128³).
-_FULL_RESOLUTION_TENSORS = {RESIDUAL_UNET: 6, NANO_OETZI: 9}
 _SCRATCH_BYTES = 100 * 10**6
+"""Beside the channels of a network: `otzi.networks.network.NetworkConfig.working_channels`."""
 
 
 class Model(Protocol):
@@ -37,6 +36,11 @@ class Model(Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the channels."""
+        ...
+
+    @property
+    def n_measures(self) -> int:
+        """Channels after those of the classes: in [0, 1], and part of no sum."""
         ...
 
     @property
@@ -70,16 +74,36 @@ def choose_device(device: Device) -> torch.device:
         raise DeviceUnavailable(
             f"no CUDA device: torch {torch.__version__} sees none here; pass --device cpu"
         )
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    if device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", _own_gpu(torch.cuda.device_count()))
+
+
+def _own_gpu(n_gpus: int) -> int:
+    """Give the GPU of this process: numbered worker processes of one machine share them out.
+
+    Where the scheduler of a cluster shows each worker its own, there is but one.
+    """
+    if n_gpus < 2 or "distributed" not in sys.modules:
+        return 0
+    from distributed import get_worker
+
+    try:
+        name = str(get_worker().name)
+    except ValueError:  # not in a worker
+        return 0
+    return int(name) % n_gpus if name.isdecimal() else 0
 
 
 class TorchModel:
     """A network and its card as a `Model`; called from any thread.
 
-    Copies sent to other processes are loaded there from the same folder, once for each process.
+    Copies sent to other processes are loaded there from the same folder, once for each process, on
+    the device that was asked for: what ``auto`` means is found out where it runs.
     """
+
+    n_measures = 0
+    flips = 1
 
     def __init__(
         self, network: Network, card: ModelCard, path: Path, *, device: Device, threads: int | None
@@ -89,8 +113,23 @@ class TorchModel:
         self.device = choose_device(device)
         self.threads = threads
         self.network = network.to(self.device).eval()
-        # One tile at a time on a GPU: its memory is not shared out, its work is in order anyway.
-        self._turn = threading.Lock() if self.device.type == "cuda" else nullcontext()
+        self._asked = device
+        self._mixed = _mixed_precision(self.device)
+        # One batch at a time on a GPU: its memory is not shared out, its work is in order anyway.
+        self.turn = threading.Lock() if self.device.type == "cuda" else nullcontext()
+
+    def __str__(self) -> str:
+        return f"model {self.path}"
+
+    @property
+    def members(self) -> tuple[TorchModel, ...]:
+        """The networks of which it is made: itself."""
+        return (self,)
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of all that decides the probabilities."""
+        return self.card.digest
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -113,42 +152,86 @@ class TorchModel:
         Raises
         ------
         MemoryBudgetError
-            If the tiles do not fit into the memory of the GPU.
+            If the tiles do not fit into memory.
+        """
+        with self.turn:
+            outputs: NDArray[np.float32] = (
+                self.infer(torch.from_numpy(tiles).to(self.device)).cpu().numpy()
+            )
+        return outputs
+
+    def infer(self, tiles: torch.Tensor) -> torch.Tensor:
+        """Give ``(b, c, z, y, x)`` float32 probabilities for ``(b, 1, z, y, x)``, on the device.
+
+        Raises
+        ------
+        MemoryBudgetError
+            If the tiles do not fit into memory.
         """
         if self.threads and torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
-        with self._turn, torch.inference_mode():
-            try:
-                seen = torch.from_numpy(tiles).to(self.device)
-                probabilities = self.network.probabilities(seen).cpu().numpy()
-            except torch.OutOfMemoryError as error:
-                raise MemoryBudgetError(
-                    f"tiles of {tiles.shape[2:]} voxels do not fit into the GPU's memory: take a "
-                    "smaller --tile, or --device cpu"
-                ) from error
-        return np.asarray(probabilities, np.float32)
+        try:
+            with torch.inference_mode(), self._precision():
+                return self.network.probabilities(tiles).float()
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise MemoryBudgetError(
+                f"{len(tiles)} tiles of {tuple(tiles.shape[2:])} voxels do not fit into the memory "
+                f"of the {'GPU' if self.device.type == 'cuda' else 'machine'}: take a smaller "
+                "--tile, or another --device"
+            ) from error
+
+    @property
+    def blends_on_device(self) -> bool:
+        """Whether quantisation and sums are made where the network is."""
+        return self.device.type == "cuda"
 
     @property
     def arithmetic(self) -> str:
-        """What decides the last bits of the probabilities, beside weights and tiles."""
-        return f"torch {torch.__version__} on {self.device.type}"
+        """What decides the last bits of the probabilities, beside weights, tiles and batches."""
+        precision = "" if self._mixed is None else f" in {self._mixed}"
+        return f"torch {torch.__version__} on {self.device.type}{precision}"
 
     def memory_bytes(self, tile: Zyx) -> int:
         """Give the memory that inference of one tile takes beside the weights, rounded up."""
-        tensors = _FULL_RESOLUTION_TENSORS[self.card.architecture]
-        channels = tensors * self.network.config.width + 3 * len(self.classes)
+        channels = self.network.config.working_channels
         return _SCRATCH_BYTES + channels * prod(tile) * np.dtype(np.float32).itemsize
 
+    def _precision(self) -> Any:
+        if self._mixed is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self._mixed)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _load_once, (self.path, self.card.sha256, self.device.type, self.threads)
+        return _load_once, (self.path, self.card.digest, self._asked, self.threads)
 
     def __dask_tokenize__(self) -> tuple[str, str, str]:
-        return type(self).__name__, self.card.sha256, self.device.type
+        return type(self).__name__, self.card.digest, self.device.type
 
 
-@functools.lru_cache(maxsize=2)
-def _load_once(path: Path, sha256: str, device: Device, threads: int | None) -> TorchModel:
+def _mixed_precision(device: torch.device) -> torch.dtype | None:
+    """Give the type of 16 bits that the device has units for.
+
+    A processor without such units is many times slower in it than in float32.
+    """
+    if device.type != "cuda":
+        return None
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float16 if torch.cuda.get_device_capability(device) >= (7, 0) else None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out: for that of a processor torch has no error of its own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "can't allocate memory" in str(error)
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _load_once(path: Path, digest: str, device: Device, threads: int | None) -> TorchModel:
     model = load_model(path, device=device, threads=threads)
-    if model.card.sha256 != sha256:
+    if model.card.digest != digest:
         raise UsageError(f"{path} was replaced while it was in use: start again")
     return model

@@ -21,7 +21,7 @@ from otzi.errors import UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["UNITY", "AxisPlan", "TilePlan"]
+__all__ = ["UNITY", "AxisPlan", "TilePlan", "indices"]
 
 _AXIS_UNITY = 64
 """Weight of a voxel on one axis: with an overlap of 32 every step of the ramp is an integer."""
@@ -128,7 +128,7 @@ class TilePlan:
     @property
     def tiles(self) -> tuple[Zyx, ...]:
         """Tiles, and cells, by their index on each axis, z slowest."""
-        return _indices(*map(range, self.grid))
+        return indices(*map(range, self.grid))
 
     @property
     def sweep(self) -> tuple[Zyx, ...]:
@@ -159,11 +159,11 @@ class TilePlan:
 
     def contributors(self, index: Zyx) -> tuple[Zyx, ...]:
         """Give the tiles that reach into a cell: its own and those before it, up to 8."""
-        return _indices(*(range(max(0, j - 1), j + 1) for j in index))
+        return indices(*(range(max(0, j - 1), j + 1) for j in index))
 
     def dependents(self, tile: Zyx) -> tuple[Zyx, ...]:
         """Give the cells that a tile reaches into: its own and those after it, up to 8."""
-        return _indices(*(range(k, min(k + 2, n)) for k, n in zip(tile, self.grid, strict=True)))
+        return indices(*(range(k, min(k + 2, n)) for k, n in zip(tile, self.grid, strict=True)))
 
     def part(self, tile: Zyx, index: Zyx) -> Box:
         """Give the voxels of a cell to which a tile contributes."""
@@ -173,20 +173,9 @@ class TilePlan:
         """Give the weights of a tile on z, y and x over its reach; a voxel's is their product."""
         return tuple(axis.weights(k) for axis, k in zip(self.axes, tile, strict=True))
 
-    def frontier_voxels(self, window: int) -> int:
-        """Give the most voxels of parts that wait for their cell while tiles go by in `sweep`.
 
-        `window` tiles may be ahead of the last finished cell.
-        """
-        waiting = most = 0
-        for tile in self.sweep:
-            waiting += sum(self.part(tile, cell).n_voxels for cell in self.dependents(tile))
-            most = max(most, waiting)
-            waiting -= sum(self.part(k, tile).n_voxels for k in self.contributors(tile))
-        return most + (window - 1) * self.reach((0, 0, 0)).n_voxels
-
-
-def _indices(*ranges: range) -> tuple[Zyx, ...]:
+def indices(*ranges: range) -> tuple[Zyx, ...]:
+    """Give all indices of three ranges, z slowest."""
     return tuple((z, y, x) for z, y, x in product(*ranges))
 
 

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 
     from otzi_viewers.render.transfer import Transfer
 
-__all__ = ["BRICK_VOXELS", "brick_distances", "brick_maxima"]
+__all__ = [
+    "BRICK_VOXELS",
+    "brick_distances",
+    "brick_maxima",
+    "plane_maxima",
+    "stacked_maxima",
+]
 
 BRICK_VOXELS = 8
 
@@ -30,15 +36,27 @@ def brick_maxima(data: NDArray[Any]) -> NDArray[Any]:
     ndarray
         ``(bricks z, bricks y, bricks x, channel)``, of the bricks and one voxel around them.
     """
-    maxima = data
-    for axis in range(3):
-        length = maxima.shape[axis]
-        starts = np.arange(0, length, BRICK_VOXELS)
-        inner = np.maximum.reduceat(maxima, starts, axis=axis)
-        before = np.take(maxima, np.maximum(starts - 1, 0), axis=axis)
-        after = np.take(maxima, np.minimum(starts + BRICK_VOXELS, length - 1), axis=axis)
-        maxima = np.maximum(np.maximum(inner, before), after)
-    return maxima
+    return stacked_maxima(plane_maxima(data))
+
+
+def plane_maxima(data: NDArray[Any]) -> NDArray[Any]:
+    """Give `brick_maxima` of each plane alone, ``(z, bricks y, bricks x, channel)``."""
+    return _maxima(_maxima(data, 1), 2)
+
+
+def stacked_maxima(planes: NDArray[Any]) -> NDArray[Any]:
+    """Give `brick_maxima` of all of a volume's `plane_maxima`."""
+    return _maxima(planes, 0)
+
+
+def _maxima(values: NDArray[Any], axis: int) -> NDArray[Any]:
+    length = values.shape[axis]
+    starts = np.arange(0, length, BRICK_VOXELS)
+    inner = np.maximum.reduceat(values, starts, axis=axis)
+    before = np.take(values, np.maximum(starts - 1, 0), axis=axis)
+    after = np.take(values, np.minimum(starts + BRICK_VOXELS, length - 1), axis=axis)
+    most: NDArray[Any] = np.maximum(np.maximum(inner, before), after)
+    return most
 
 
 def brick_distances(maxima: NDArray[Any], transfer: Transfer) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
-"""A picture from a volume on the processor: tiles of rays over threads."""
+"""Pictures of a volume on the processor: tiles of rays over threads."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,8 +11,10 @@ from otzi.events import Listener, ignore
 from otzi.parallel import in_threads
 from otzi_viewers.render.bricks import brick_distances, brick_maxima
 from otzi_viewers.render.camera import Pose, pose
-from otzi_viewers.render.march import Lamp, Medium, Rules, march
-from otzi_viewers.render.sampling import ball_points, subpixel_offset
+from otzi_viewers.render.lighting import lamp_of, viewer_lamp
+from otzi_viewers.render.march import Marcher
+from otzi_viewers.render.medium import Medium, Rules
+from otzi_viewers.render.sampling import subpixel_offset
 from otzi_viewers.render.transfer import Transfer, transfer_of
 from otzi_viewers.render.volume import Volume, occluder
 
@@ -21,83 +23,153 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from otzi_viewers.render.scene import Light, Quality, Scene
+    from otzi_viewers.render.scene import Scene
+    from otzi_viewers.render.source import VolumeSource
 
-__all__ = ["lamp_of", "medium_of", "render"]
+__all__ = ["Film", "Stage", "medium_from", "medium_of", "render"]
 
-_AO_LIFT = 0.55
-_AO_TINT = (0.05, 0.07, 0.13)
-_SHADOW_START_VOXELS = 1.5
-_SHADOW_TINT = (0.06, 0.08, 0.16)
-_BALL_POINTS = 1024
+_VIEWER_STEP = 0.001
+"""Of the published viewer's rays, as long as the picture is far; in half longest sides."""
 
 
-def render(
-    volume: Volume,
-    scene: Scene,
-    *,
-    tile_pixels: int = 32,
-    n_threads: int | None = None,
-    skip_empty: bool = True,
-    listen: Listener = ignore,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give colour and depth of a complete scene.
+class Stage:
+    """A volume made ready for pictures; what one frame needed is kept for the next that needs it.
 
-    The result does not depend, to the bit, on `tile_pixels`, `n_threads` and `skip_empty`.
+    Pictures do not depend, to the bit, on `tile_pixels`, `n_threads` and `skip_empty`.
 
     Parameters
     ----------
     volume
-        What rays go through; its channels are the scene's classes in their order.
-    scene
-        With every class filled in, see `complete_scene`.
+        What rays go through; its channels are the classes of the scenes, in their order.
     tile_pixels
         Side of the squares that threads take.
     n_threads
         All usable cores where left out.
     skip_empty
         Whether to cross empty space in larger strides.
-    listen
-        Told of the progress.
-
-    Returns
-    -------
-    rgba : ndarray
-        ``(rows, columns, 4)`` float32: linear red, green, blue, premultiplied, and opacity.
-    depth : ndarray
-        ``(rows, columns)`` float32, ångström from the eye, at which half the light is gone along
-        the first ray of each pixel; infinite where it never is.
     """
-    quality = scene.quality
-    transfer = transfer_of(scene.classes, scene.density, volume.value_scale)
-    medium = medium_of(volume, transfer, skip_empty=skip_empty)
-    camera = pose(scene.camera, scene.output.size, volume.extent_voxels)
-    lamp = lamp_of(scene.light, quality, volume, camera)
-    rules = Rules(
-        step=quality.step * float(volume.spacing_voxels.min()),
-        gate=quality.gate,
-        seed=quality.seed,
-    )
-    width, height = scene.output.size
-    rgba = np.zeros((height * width, 4), np.float32)
-    depth = np.zeros(height * width, np.float32)
 
-    def shade(pixels: NDArray[np.int64]) -> None:
-        total = np.zeros((len(pixels), 4))
-        colors = np.empty((len(pixels), 4), np.float32)
-        depths = np.empty(len(pixels), np.float32)
-        for sample in range(quality.spp):
-            origins, directions = camera.rays(pixels, subpixel_offset(sample))
-            march(origins, directions, pixels, sample, medium, lamp, rules, colors, depths)
-            total += colors
-            if sample == 0:
-                depth[pixels] = depths * volume.voxel_angstrom
-        rgba[pixels] = total / quality.spp
+    def __init__(
+        self,
+        volume: Volume | VolumeSource,
+        *,
+        tile_pixels: int = 32,
+        n_threads: int | None = None,
+        skip_empty: bool = True,
+    ) -> None:
+        self.volume = volume
+        self._tile_pixels = tile_pixels
+        self._n_threads = n_threads
+        self._skip_empty = skip_empty
+        self._kept_medium: tuple[Any, Medium] | None = None
+        self._kept_light: tuple[Any, NDArray[np.uint8]] | None = None
 
-    tiles = list(_tiles(width, height, tile_pixels))
-    for _ in in_threads(shade, tiles, "render", "tiles", listen, n_threads):
-        pass
-    return rgba.reshape(height, width, 4), depth.reshape(height, width)
+    def render(
+        self, scene: Scene, listen: Listener = ignore
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Give colour and depth of a complete scene, see `complete_scene`.
+
+        Returns
+        -------
+        rgba : ndarray
+            ``(rows, columns, 4)`` float32: linear red, green, blue, premultiplied, and opacity.
+        depth : ndarray
+            ``(rows, columns)`` float32, ångström from the eye, at which half the light is gone
+            along the first ray of each pixel; infinite where it never is.
+        """
+        camera = pose(scene.camera, scene.output.size, self.volume.extent_voxels)
+        marcher = self._marcher(scene, camera, listen)
+        width, height = scene.output.size
+        film = Film(width * height, scene.quality.spp)
+
+        def shade(pixels: NDArray[np.int64]) -> None:
+            for sample in range(scene.quality.spp):
+                rays = marcher.march(*camera.rays(pixels, subpixel_offset(sample)), pixels, sample)
+                film.add(pixels, sample, rays)
+
+        tiles = list(_tiles(width, height, self._tile_pixels))
+        for _ in in_threads(shade, tiles, "render", "tiles", listen, self._n_threads):
+            pass
+        return film.develop(width, height, self.volume.voxel_angstrom)
+
+    def _marcher(self, scene: Scene, camera: Pose, listen: Listener) -> Marcher:
+        medium = self._medium(scene, listen)
+        quality = scene.quality
+        lamp = (
+            viewer_lamp(self.volume, camera)
+            if quality.look == "viewer"
+            else lamp_of(scene.light, quality, self.volume, camera)
+        )
+        marcher = Marcher(medium, lamp, self._rules(scene, camera), listen)
+        if quality.lighting == "baked" and quality.look == "physical":
+            needed = (self._kept_medium and self._kept_medium[0], lamp.key, quality.seed)
+            if self._kept_light is None or self._kept_light[0] != needed:
+                self._kept_light = needed, marcher.bake(listen, self._n_threads)
+            marcher.use_light(self._kept_light[1])
+        return marcher
+
+    def _medium(self, scene: Scene, listen: Listener) -> Medium:
+        linear = scene.quality.look != "viewer"
+        needed = (scene.classes, scene.density, linear)
+        if self._kept_medium is None or self._kept_medium[0] != needed:
+            longest = float(self.volume.extent_voxels.max())
+            value_scale = self.volume.value_scale
+            transfer = transfer_of(
+                scene.classes, scene.density, value_scale, longest, linear=linear
+            )
+            self._kept_medium = needed, self._new_medium(transfer, listen)
+        return self._kept_medium[1]
+
+    def _new_medium(self, transfer: Transfer, listen: Listener) -> Medium:
+        assert isinstance(self.volume, Volume)
+        return medium_of(self.volume, transfer, skip_empty=self._skip_empty)
+
+    def _rules(self, scene: Scene, camera: Pose) -> Rules:
+        quality = scene.quality
+        step = quality.step * float(self.volume.spacing_voxels.min())
+        if quality.look == "viewer":
+            far = camera.distance / camera.half_height if camera.perspective else 1.0
+            step = _VIEWER_STEP * far * float(self.volume.extent_voxels.max()) / 2
+        return Rules(
+            step=step,
+            gate=quality.gate,
+            seed=quality.seed,
+            look=quality.look,
+            lighting="mc" if quality.lighting == "auto" else quality.lighting,
+            iso=quality.iso,
+            forward=camera.forward,
+        )
+
+
+class Film:
+    """What the rays of a picture have brought: colours summed over samples, the first's depth."""
+
+    def __init__(self, n_pixels: int, spp: int) -> None:
+        self._total = np.zeros((n_pixels, 4))
+        self._depth = np.zeros(n_pixels, np.float32)
+        self._spp = spp
+
+    def add(self, pixels: NDArray[np.int64], sample: int, rays: NDArray[np.void]) -> None:
+        """Take rays that are through; samples of a pixel come in order, from one thread."""
+        self._total[pixels, :3] += rays["color"]
+        self._total[pixels, 3] += 1 - rays["transmittance"]
+        if sample == 0:
+            self._depth[pixels] = rays["depth"]
+
+    def develop(
+        self, width: int, height: int, voxel_angstrom: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Give colour, ``(rows, columns, 4)``, and depth in ångström, ``(rows, columns)``."""
+        rgba = (self._total / self._spp).astype(np.float32)
+        depth = self._depth * np.float32(voxel_angstrom)
+        return rgba.reshape(height, width, 4), depth.reshape(height, width)
+
+
+def render(
+    volume: Volume, scene: Scene, *, listen: Listener = ignore, **how: Any
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give colour and depth of one picture: see `Stage`, whose other arguments may be given."""
+    return Stage(volume, **how).render(scene, listen)
 
 
 def medium_of(volume: Volume, transfer: Transfer, *, skip_empty: bool = True) -> Medium:
@@ -112,42 +184,36 @@ def medium_of(volume: Volume, transfer: Transfer, *, skip_empty: bool = True) ->
     if n_channels != n_classes + 1:
         raise UsageError(f"a volume of {n_channels} channels, {n_classes} classes need one more")
     distances = brick_distances(brick_maxima(volume.data), transfer)
+    return medium_from(
+        volume,
+        transfer,
+        volume.data,
+        occluder(volume, transfer),
+        distances if skip_empty else np.zeros_like(distances),
+    )
+
+
+def medium_from(
+    box: Volume | VolumeSource,
+    transfer: Transfer,
+    data: NDArray[Any] | None,
+    occluder: NDArray[np.uint8],
+    distances: NDArray[np.uint8],
+) -> Medium:
+    """Give a medium of its parts; without data, they are held brick by brick."""
     return Medium(
-        data=volume.data,
-        value_scale=volume.value_scale,
+        shape=box.shape,
+        data=data,
+        value_scale=transfer.value_scale,
         low=transfer.low,
         inverse_span=transfer.inverse_span,
         extinction=transfer.extinction,
         color=transfer.color,
-        extent=volume.extent_voxels,
-        texels_per_voxel=1 / volume.spacing_voxels,
-        occluder=occluder(volume.data, transfer),
-        distances=distances if skip_empty else np.zeros_like(distances),
-    )
-
-
-def lamp_of(light: Light, quality: Quality, volume: Volume, camera: Pose) -> Lamp:
-    """Give the light in world lengths; the ball of ambient occlusion is lifted toward it."""
-    longest = float(volume.extent_voxels.max())
-    position = np.array(light.position, np.float64) * longest
-    if light.attach == "camera":
-        position = camera.to_world(position)
-    distance = float(np.linalg.norm(position))
-    upward = position / distance if distance else camera.up
-    return Lamp(
-        position=position,
-        radius=light.radius * longest,
-        shadow_start=_SHADOW_START_VOXELS,
-        shadow_length=light.shadow_length * longest,
-        shadow_strength=light.shadow,
-        shadow_tint=np.array(_SHADOW_TINT),
-        n_shadow=quality.shadow,
-        ao_radius=light.occlusion_radius * longest,
-        ao_centre=upward * (_AO_LIFT * light.occlusion_radius * longest),
-        ao_strength=light.occlusion,
-        ao_tint=np.array(_AO_TINT),
-        n_ao=quality.ao,
-        ball=ball_points(_BALL_POINTS),
+        extent=box.extent_voxels,
+        texels_per_voxel=1 / box.spacing_voxels,
+        occluder=occluder,
+        distances=distances,
+        clip=transfer.clip,
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures as PNG files, whole or not there, that carry the scene they show."""
+"""Where pictures go; and PNG files, whole or not there, that carry the scene they show."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["check_output", "png_bytes", "read_texts", "write_picture"]
+__all__ = ["SUFFIXES", "check_output", "png_bytes", "read_texts", "write_picture"]
 
-_SUFFIX = ".png"
+SUFFIXES = (".png", ".exr", ".mp4")
+"""A still as a screen shows it, a still as linear light, a movie."""
+
 _UP = 2
 _SRGB_PERCEPTUAL = b"\0"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -33,14 +35,14 @@ def check_output(path: Path) -> None:
     Raises
     ------
     UsageError
-        If its suffix is another than that of PNG files.
+        If its suffix is none of `SUFFIXES`.
     CannotCreate
         If it is a folder, or its folder is not there.
     """
-    if path.suffix.lower() != _SUFFIX:
+    if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
             f"cannot write {path.suffix or 'a picture without suffix'} ({path}): "
-            f"this release writes {_SUFFIX}"
+            f"name a file with one of {', '.join(SUFFIXES)}"
         )
     if path.is_dir():
         raise CannotCreate(f"{path} is a folder: name a file")

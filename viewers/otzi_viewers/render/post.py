@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from otzi.classes import rgb_of
 from otzi_viewers.render.transfer import linear_color
 
 if TYPE_CHECKING:
@@ -24,11 +25,18 @@ _SHOULDER = 0.6
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
-def display(rgba: NDArray[np.float32], output: Output) -> NDArray[np.float32]:
+def display(
+    rgba: NDArray[np.float32], output: Output, *, is_light: bool = True
+) -> NDArray[np.float32]:
     """Give the picture as it is shown: ``(rows, columns, 3)`` float32 in [0, 1], sRGB.
 
-    Where `rgba`, premultiplied linear light, is empty and nothing glows, it is the background.
+    Where `rgba`, premultiplied, is empty and nothing glows, it is the background. If it is not
+    light (the published viewer and the baselines mix what a screen shows), it is only laid over
+    the background.
     """
+    if not is_light:
+        shown = np.array(rgb_of(output.background), np.float32)
+        return np.clip(rgba[..., :3] + (1 - rgba[..., 3:]) * shown, 0, 1)
     light = rgba[..., :3] * np.float32(output.exposure)
     light += np.float32(output.bloom) * glow(light)
     behind = linear_color(output.background).astype(np.float32)

@@ -1,8 +1,4 @@
-"""Random numbers that depend on what they are for and on nothing else, and points of a ball.  Pure.
-
-A draw has a key made of (seed, sample, step, pixel) and a number of its own, so that it is the same
-in any order of rays, tiles, steps skipped or threads.
-"""
+"""Where rays cross a pixel, and points of a ball: sequences that cover evenly.  Pure."""
 
 from __future__ import annotations
 
@@ -10,45 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from otzi.compiled import compiled
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["WHOLE_RAY", "ball_points", "draw_key", "subpixel_offset", "uniform"]
-
-WHOLE_RAY = 0xFFFFFFFF
-"""The step index of draws that belong to a whole ray."""
-
-_MASK = np.uint64(0xFFFFFFFF)
-_GOLDEN = np.uint64(0x9E3779B9)
-
-
-@compiled
-def _scramble(word: np.uint64) -> np.uint64:
-    """Give a 32-bit hash of a 32-bit word (C. Wellons, hash prospector, lowbias32)."""
-    word ^= word >> np.uint64(16)
-    word = (word * np.uint64(0x7FEB352D)) & _MASK
-    word ^= word >> np.uint64(15)
-    word = (word * np.uint64(0x846CA68B)) & _MASK
-    word ^= word >> np.uint64(16)
-    return word
-
-
-@compiled
-def draw_key(seed: int, sample: int, step: int, pixel: int) -> np.uint64:
-    """Give the key of the draws of one step of one ray."""
-    key = _scramble(np.uint64(seed) & _MASK)
-    key = _scramble((key + np.uint64(sample)) & _MASK)
-    key = _scramble((key + np.uint64(step)) & _MASK)
-    return _scramble((key + np.uint64(pixel)) & _MASK)
-
-
-@compiled
-def uniform(key: np.uint64, number: int) -> float:
-    """Give draw `number` of a key, uniform in [0, 1)."""
-    word = _scramble((key + np.uint64(number + 1) * _GOLDEN) & _MASK)
-    return float(word) / 4294967296.0
+__all__ = ["ball_points", "subpixel_offset"]
 
 
 def subpixel_offset(sample: int) -> tuple[float, float]:

@@ -9,6 +9,7 @@ the camera are in units of the box's longest side, from its centre; colours are 
     high = 1.0
     extinction = 0.5          # opacity per voxel of level 0 where both ramps are 1
     color = "#c79aab"         # otherwise that of the collection
+    clip = [0.0, 0.0, 1.0, 0.1]  # z·0 + y·0 + x·1 + 0.1 is not below 0 where it is drawn
 
     [density]                 # the tomogram itself, which multiplies the opacity of all classes
     invert = true             # protein is dark
@@ -36,6 +37,10 @@ the camera are in units of the box's longest side, from its centre; colours are 
     projection = "perspective"  # or "orthographic"
 
     [quality]
+    look = "physical"         # or "viewer", the published one's; density alone: "dvr", "mip", "iso"
+    lighting = "auto"         # "mc": probes for every sample; "baked": once for all frames, as
+                              # "auto" is for movies; "cone": fast, for a first look
+    iso = 0.5                 # density of the surface, for the look "iso"
     step = 0.5                # in voxels of the level drawn
     spp = 4                   # rays per pixel
     ao = 12                   # probes of a sample's surroundings
@@ -50,6 +55,24 @@ the camera are in units of the box's longest side, from its centre; colours are 
     exposure = 1.9
     bloom = 0.35              # strength of the glow; 0 for none
     scale_bar = true
+
+    [movie]
+    frames = 240
+    fps = 30
+    turn_degrees = 360.0      # that the camera goes about the upright axis in all
+    ease = false              # begin and end slowly
+
+    [[keyframes]]             # any number; what one leaves out is as the scene has it
+    at = 0.5                  # from 0, the first frame, to 1, the last
+    azimuth = 40.0
+    elevation = 10.0
+    roll = 0.0
+    distance = 1.2
+    target = [0.0, 0.1, 0.0]
+    fov_degrees = 20.0
+    low = [0.1]               # of every drawn class, as are color and clip
+    color = ["#c79aab"]
+    clip = [[0.0, 0.0, 1.0, 0.5]]
 """
 
 from __future__ import annotations
@@ -70,7 +93,9 @@ __all__ = [
     "Camera",
     "ClassLook",
     "Density",
+    "Keyframe",
     "Light",
+    "Movie",
     "Output",
     "Quality",
     "Scene",
@@ -85,6 +110,9 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Percentile = Annotated[float, Field(ge=0, le=100)]
 Color = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 Pixels = Annotated[int, Field(ge=1, le=16384)]
+
+
+Plane = tuple[Number, Number, Number, Number]
 
 
 def _check_ramp(what: str, low: float, high: float) -> None:
@@ -106,6 +134,8 @@ class ClassLook:
     """Opacity per voxel of level 0; None for the usual one of this class."""
     color: Color | None = None
     """As written (sRGB); None for the collection's."""
+    clip: Plane | None = None
+    """Normal z, y, x and offset of a plane: what lies before it is not drawn."""
 
     def __post_init__(self) -> None:
         _check_ramp(f"class {self.name}", self.low or 0.0, self.high)
@@ -175,6 +205,14 @@ class Quality:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
+    look: Literal["physical", "viewer", "dvr", "mip", "iso"] = "physical"
+    """The published viewer's own, or, of the density alone: plain compositing, the maximum, a
+    surface."""
+    lighting: Literal["auto", "mc", "baked", "cone"] = "auto"
+    """Light by random probes of every sample, by such probes once for the whole volume, or by a few
+    wide taps; ``auto`` bakes for movies, if the light is fixed to the scene."""
+    iso: Fraction = 0.5
+    """Density of the surface."""
     step: Annotated[float, Field(gt=0, le=4)] = 0.5
     """In voxels of the level drawn."""
     spp: Annotated[int, Field(ge=1, le=4096)] = 4
@@ -205,6 +243,39 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Movie:
+    """Frames, and how the camera goes round."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    frames: Annotated[int, Field(ge=1, le=100_000)] = 240
+    fps: Annotated[int, Field(ge=1, le=240)] = 30
+    turn_degrees: Number = 360.0
+    """About the upright axis, from the first frame to where the next would be the first again."""
+    ease: bool = False
+    """Whether time goes slowly at either end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyframe:
+    """What is to be seen at one time of a movie; between two of them all changes smoothly."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    at: Fraction
+    azimuth: Number | None = None
+    elevation: Number | None = None
+    roll: Number | None = None
+    distance: Positive | None = None
+    target: Vector | None = None
+    fov_degrees: Annotated[float, Field(gt=0, lt=170)] | None = None
+    low: tuple[Annotated[float, Field(ge=0, lt=1)], ...] | None = None
+    """Left limits of all drawn classes, in their order."""
+    color: tuple[Color, ...] | None = None
+    clip: tuple[Plane, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """Everything that a picture depends on beside the data."""
 
@@ -217,6 +288,21 @@ class Scene:
     camera: Camera = field(default_factory=Camera)
     quality: Quality = field(default_factory=Quality)
     output: Output = field(default_factory=Output)
+    movie: Movie = field(default_factory=Movie)
+    keyframes: tuple[Keyframe, ...] = ()
+
+    def __post_init__(self) -> None:
+        times = [keyframe.at for keyframe in self.keyframes]
+        if sorted(set(times)) != times:
+            raise ConfigurationError(f"keyframes at {times}: put them in order, no time twice")
+        for key in ("low", "color", "clip"):
+            for keyframe in self.keyframes:
+                values = getattr(keyframe, key)
+                if values is not None and len(values) != len(self.classes):
+                    raise ConfigurationError(
+                        f"the keyframe at {keyframe.at} has {len(values)} values of {key}, the "
+                        f"scene {len(self.classes)} [[classes]]: give one for each"
+                    )
 
 
 def scene_toml(scene: Scene) -> str:

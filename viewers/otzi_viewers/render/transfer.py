@@ -41,10 +41,30 @@ class Transfer:
     """``(c, 3)``: linear red, green, blue."""
     value_scale: float
     """What stored values are multiplied by to lie in [0, 1]."""
+    clip: NDArray[np.float64]
+    """``(c, 4)``: normal of a plane and its offset in world lengths; all 0 cuts nothing off."""
 
 
-def transfer_of(looks: Sequence[ClassLook], density: Density, value_scale: float) -> Transfer:
+def transfer_of(
+    looks: Sequence[ClassLook],
+    density: Density,
+    value_scale: float,
+    longest_voxels: float = 1.0,
+    *,
+    linear: bool = True,
+) -> Transfer:
     """Give the transfer of complete looks.
+
+    Parameters
+    ----------
+    looks, density
+        Of the scene.
+    value_scale
+        What stored values are multiplied by to lie in [0, 1].
+    longest_voxels
+        The longest side of the box, the unit of the scene's lengths.
+    linear
+        Whether colours become linear light; the published viewer mixes them as they are written.
 
     Raises
     ------
@@ -57,7 +77,7 @@ def transfer_of(looks: Sequence[ClassLook], density: Density, value_scale: float
             raise UsageError(f"{look} is not complete: give low, extinction and color")
         lows.append(look.low)
         extinctions.append(look.extinction)
-        colors.append(linear_color(look.color))
+        colors.append(linear_color(look.color) if linear else np.array(rgb_of(look.color)))
     low = np.array([*lows, density.low])
     high = np.array([*(look.high for look in looks), density.high])
     return Transfer(
@@ -66,7 +86,13 @@ def transfer_of(looks: Sequence[ClassLook], density: Density, value_scale: float
         extinction=np.array(extinctions, np.float64),
         color=np.array(colors, np.float64).reshape(-1, 3),
         value_scale=value_scale,
+        clip=np.array([_plane(look, longest_voxels) for look in looks]).reshape(-1, 4),
     )
+
+
+def _plane(look: ClassLook, longest_voxels: float) -> tuple[float, float, float, float]:
+    z, y, x, offset = look.clip or (0.0, 0.0, 0.0, 0.0)
+    return z, y, x, offset * longest_voxels
 
 
 def linear_color(color: str) -> NDArray[np.float64]:

@@ -6,25 +6,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
 
-from otzi.errors import ConfigurationError, MemoryBudgetError
+from otzi.box import Box
+from otzi.errors import MemoryBudgetError
 from otzi.events import Listener, ignore, step
 from otzi.memory import format_bytes
+from otzi_viewers.render.source import SLAB_VOXELS, VolumeSource, quantised
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from otzi.box import Zyx
     from otzi.tomogram import Tomogram
-    from otzi_viewers.render.scene import Density
     from otzi_viewers.render.transfer import Transfer
 
-__all__ = ["Volume", "affordable_level", "load_volume", "normalised_density", "occluder", "packed"]
-
-_SLAB_VOXELS = 64
-_LOW_PASS_VOXELS = 3
+__all__ = [
+    "Volume",
+    "affordable_level",
+    "is_affordable",
+    "load_volume",
+    "occluder",
+    "occluder_slab",
+    "packed",
+]
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,12 @@ class Volume:
     voxel_angstrom: float
     """The unit of world lengths."""
     level: int = 0
+
+    @property
+    def shape(self) -> Zyx:
+        """Of the level, in voxels."""
+        depth, height, width, _ = self.data.shape
+        return depth, height, width
 
     @property
     def value_scale(self) -> float:
@@ -59,58 +71,28 @@ def packed(
     dtype = np.uint8 if probabilities.dtype == np.uint8 else np.uint16
     data = np.empty((*density.shape, len(probabilities) + 1), dtype)
     for channel, values in enumerate(probabilities):
-        data[..., channel] = _quantised(values, dtype)
-    data[..., -1] = _quantised(density, dtype)
+        data[..., channel] = quantised(values, dtype)
+    data[..., -1] = quantised(density, dtype)
     spacing = np.asarray(spacing_angstrom, np.float64)
     relative = spacing / spacing.min()
     return Volume(data, relative, relative * density.shape, float(spacing.min()))
 
 
-def load_volume(
-    tomo: Tomogram,
-    probs: str,
-    classes: Sequence[str],
-    density: Density,
-    level: int = 0,
-    listen: Listener = ignore,
-) -> Volume:
-    """Give a level of a tomogram with these classes, in this order.
-
-    Raises
-    ------
-    ConfigurationError
-        If the probabilities are of another shape than the tomogram.
-    """
-    product = f"probs/{probs}"
-    channels = tomo.image(product).channels or ()
-    stored = tomo.array(product, level)
-    raw = tomo.array("raw", level)
-    if stored.shape[1:] != raw.shape:
-        raise ConfigurationError(
-            f"{product} of {tomo.id} is {stored.shape[1:]}, raw is {raw.shape}: segment it again"
-        )
-    dtype = np.uint8 if stored.dtype == np.uint8 else np.uint16
-    data = np.empty((*raw.shape, len(classes) + 1), dtype)
-    with step(listen, "volume", len(classes) + 1, "channels") as work:
-        for target, name in enumerate(classes):
-            for z in range(0, raw.shape[0], _SLAB_VOXELS):
-                slab = slice(z, z + _SLAB_VOXELS)
-                data[slab, ..., target] = _quantised(stored[channels.index(name), slab], dtype)
-            work.advance()
-        smoothing = 0 if level else density.smoothing
-        modulation = normalised_density(raw[...], density, smoothing)
-        for z in range(0, raw.shape[0], _SLAB_VOXELS):
-            slab = slice(z, z + _SLAB_VOXELS)
-            data[slab, ..., -1] = _quantised(modulation[slab], dtype)
-        work.advance()
-    spacing = np.asarray(tomo.spacing_angstrom)
-    finest = spacing.min()
+def load_volume(source: VolumeSource, listen: Listener = ignore) -> Volume:
+    """Give the whole of a source in memory."""
+    depth, height, width = source.shape
+    data = np.empty((*source.shape, source.n_channels), source.dtype)
+    with step(listen, "volume", depth, "planes") as work:
+        for z in range(0, depth, SLAB_VOXELS):
+            box = Box((z, 0, 0), (min(z + SLAB_VOXELS, depth), height, width))
+            data[z : box.stop[0]] = source.read(box)
+            work.advance(box.shape[0])
     return Volume(
         data=data,
-        spacing_voxels=spacing / finest * 2**level,
-        extent_voxels=spacing / finest * tomo.shape,
-        voxel_angstrom=float(finest),
-        level=level,
+        spacing_voxels=source.spacing_voxels,
+        extent_voxels=source.extent_voxels,
+        voxel_angstrom=source.voxel_angstrom,
+        level=source.level,
     )
 
 
@@ -127,9 +109,7 @@ def affordable_level(tomo: Tomogram, probs: str, n_classes: int, memory_bytes: i
     for level in range(n_levels):
         raw, stored = tomo.array("raw", level), tomo.array(product, level)
         itemsize = 1 if stored.dtype == np.uint8 else 2
-        # Packed channels; the density as stored and, while percentiles are taken, as two floats.
-        per_voxel = (n_classes + 1) * itemsize + raw.dtype.itemsize + 8
-        need = per_voxel * int(np.prod(raw.shape))
+        need = _needed_bytes(raw.shape, n_classes + 1, itemsize)
         if need <= memory_bytes:
             return level
     raise MemoryBudgetError(
@@ -138,49 +118,63 @@ def affordable_level(tomo: Tomogram, probs: str, n_classes: int, memory_bytes: i
     )
 
 
-def normalised_density(
-    raw: NDArray[Any], density: Density, smoothing: int = 1
-) -> NDArray[np.float32]:
-    """Give the density as it modulates opacity: ``(z, y, x)`` float32 in [0, 1], matter near 1.
-
-    The mean over 3³ voxels, `smoothing` times (levels above 0 are means already), then the window
-    between two percentiles, inverted where matter is dark. What is not finite becomes the mean.
-    """
-    values = raw.astype(np.float32)
-    missing = ~np.isfinite(values)
-    if missing.any():
-        values[missing] = 0 if missing.all() else values[~missing].mean(dtype=np.float64)
-    for _ in range(smoothing):
-        ndimage.uniform_filter(values, _LOW_PASS_VOXELS, output=values, mode="nearest")
-    low, high = np.percentile(values, density.window)
-    if density.invert:
-        low, high = high, low
-    values -= np.float32(low)
-    values /= np.float32(high - low) or np.float32(1)
-    return np.clip(values, 0, 1, out=values)
+def is_affordable(source: VolumeSource, memory_bytes: int) -> bool:
+    """Tell whether the whole of a source can be loaded within `memory_bytes`."""
+    itemsize = np.dtype(source.dtype).itemsize
+    return _needed_bytes(source.shape, source.n_channels, itemsize) <= memory_bytes
 
 
-def occluder(data: NDArray[Any], transfer: Transfer) -> NDArray[np.uint8]:
+def _needed_bytes(shape: Sequence[int], n_channels: int, itemsize: int) -> int:
+    """Packed channels, twice if they do not fill whole lanes, and a slab of density as floats."""
+    n_voxels = int(np.prod(shape))
+    lanes = 0 if n_channels % 4 == 0 else -(-n_channels // 4) * 4
+    slab = SLAB_VOXELS * n_voxels // shape[0] * 20
+    return n_voxels * (n_channels + lanes) * itemsize + n_voxels // 2 + min(slab, 20 * n_voxels)
+
+
+def occluder(volume: Volume, transfer: Transfer) -> NDArray[np.uint8]:
     """Give what stands in the light: ``min(Σ r_i, 1) · r_raw`` at half the resolution.
 
-    ``(⌈z/2⌉, ⌈y/2⌉, ⌈x/2⌉)`` uint8, 255 being 1. With the density, because only what is drawn may
-    cast a shadow: inside a class that fills the volume, nothing else gives particles their shape.
+    ``(⌈z/2⌉, ⌈y/2⌉, ⌈x/2⌉)`` uint8, 255 being 1. With the density and without what is cut off,
+    because only what is drawn may cast a shadow: inside a class that fills the volume, nothing else
+    gives particles their shape.
     """
-    depth, height, width, _ = data.shape
-    halves = tuple((n + 1) // 2 for n in (depth, height, width))
-    result = np.empty(halves, np.uint8)
-    for start in range(0, halves[0], _SLAB_VOXELS // 2):
-        slab = data[2 * start : 2 * start + _SLAB_VOXELS]
-        total: NDArray[np.float32] = np.zeros(slab.shape[:-1], np.float32)
-        for channel in range(data.shape[-1] - 1):
-            total += _ramped(slab, channel, transfer)
-        np.minimum(total, 1, out=total)
-        total *= _ramped(slab, -1, transfer)
-        even = np.pad(total, [(0, n % 2) for n in total.shape], mode="edge")
-        z, y, x = (n // 2 for n in even.shape)
-        mean = even.reshape(z, 2, y, 2, x, 2).mean(axis=(1, 3, 5))
-        result[start : start + z] = np.rint(mean * 255)
-    return result
+    depth = len(volume.data)
+    slabs = (volume.data[z : z + SLAB_VOXELS] for z in range(0, depth, SLAB_VOXELS))
+    return np.concatenate(
+        [occluder_slab(volume, slab, n * SLAB_VOXELS, transfer) for n, slab in enumerate(slabs)]
+    )
+
+
+def occluder_slab(
+    box: VolumeSource | Volume, slab: NDArray[Any], first: int, transfer: Transfer
+) -> NDArray[np.uint8]:
+    """Give the part of `occluder` of a slab of data that begins at plane `first`, an even one."""
+    total: NDArray[np.float32] = np.zeros(slab.shape[:-1], np.float32)
+    for channel in range(slab.shape[-1] - 1):
+        mask = _ramped(slab, channel, transfer)
+        if transfer.clip[channel].any():
+            mask[_cut_off(box, transfer.clip[channel], first, slab.shape)] = 0
+        total += mask
+    np.minimum(total, 1, out=total)
+    total *= _ramped(slab, -1, transfer)
+    even = np.pad(total, [(0, n % 2) for n in total.shape], mode="edge")
+    z, y, x = (n // 2 for n in even.shape)
+    mean: NDArray[np.float32] = even.reshape(z, 2, y, 2, x, 2).mean(axis=(1, 3, 5))
+    return np.rint(mean * 255).astype(np.uint8)
+
+
+def _cut_off(
+    volume: VolumeSource | Volume, plane: NDArray[np.float64], first: int, shape: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """Give which voxels of a slab that begins at plane `first` lie before a clip plane."""
+    starts, lengths = (first, 0, 0), shape[:3]
+    side = np.full(1, plane[3])
+    for axis, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        centres = (np.arange(start, start + length) + 0.5) * volume.spacing_voxels[axis]
+        reach = plane[axis] * (centres - volume.extent_voxels[axis] / 2)
+        side = side + np.expand_dims(reach, tuple(i for i in range(3) if i != axis))
+    return np.broadcast_to(side < 0, lengths)
 
 
 def _ramped(data: NDArray[Any], channel: int, transfer: Transfer) -> NDArray[np.float32]:
@@ -188,11 +182,3 @@ def _ramped(data: NDArray[Any], channel: int, transfer: Transfer) -> NDArray[np.
     values -= np.float32(transfer.low[channel])
     values *= np.float32(transfer.inverse_span[channel])
     return np.clip(values, 0, 1, out=values)
-
-
-def _quantised(values: NDArray[Any], dtype: type[np.uint8 | np.uint16]) -> NDArray[Any]:
-    if values.dtype == dtype:
-        return values
-    largest = np.float32(np.iinfo(dtype).max)
-    codes: NDArray[Any] = np.rint(np.clip(values, 0, 1).astype(np.float32) * largest)
-    return codes.astype(dtype)

@@ -1,0 +1,1 @@
+"""Pipelines over whole collections: stages, and the coordinator that brings them through."""

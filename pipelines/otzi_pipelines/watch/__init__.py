@@ -1,0 +1,1 @@
+"""Scheduled ingestion: folders looked at again and again; complete files become tomograms."""

@@ -1,0 +1,1 @@
+"""The pages around Neuroglancer: the list of tomograms, and the tools beside an open one."""
