@@ -7,8 +7,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_BENCH := $(VENV)/.installed-bench
+INSTALLED_DEPLOY := $(VENV)/.installed-deploy
 
-.PHONY: demo test slow check bench clean
+.PHONY: demo test slow check deploy-check bench clean
 
 demo: $(INSTALLED)  ## the whole way on a real tomogram, into the folder demo/
 	$(BIN)/otzi demo demo
@@ -23,6 +24,9 @@ check: $(INSTALLED_DEV)  ## style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+deploy-check: $(INSTALLED_DEPLOY)  ## every file of deploy/ before the tool of its trade
+	OTZI_REQUIRE=deploy $(BIN)/python -m pytest tests/deploy
 
 bench: $(INSTALLED_BENCH)  ## the benchmarks, each beside its peers in one run
 	for file in tests/bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
@@ -44,4 +48,9 @@ $(INSTALLED_DEV): $(INSTALLED)
 
 $(INSTALLED_BENCH): $(INSTALLED_DEV)
 	$(PIP_INSTALL) --group bench
+	$(PIP_INSTALL) --no-deps monai
+	touch $@
+
+$(INSTALLED_DEPLOY): $(INSTALLED_DEV)
+	$(PIP_INSTALL) --group deploy
 	touch $@

@@ -55,7 +55,10 @@ def test_keyframes_are_met_and_what_they_leave_out_is_the_scene() -> None:
     assert last.classes[0].clip == pytest.approx((0, 0, 1, -0.5))
 
 
-@given(st.lists(st.floats(-90, 90).map(lambda degrees: round(degrees, 3)), min_size=1, max_size=5), st.integers(0, 40))
+@given(
+    st.lists(st.floats(-90, 90).map(lambda degrees: round(degrees, 3)), min_size=1, max_size=5),
+    st.integers(0, 40),
+)
 def test_nothing_overshoots_its_keyframes(elevations: list[float], frame: int) -> None:
     times = np.linspace(0, 1, len(elevations) + 1)[1:]
     keyframes = tuple(

@@ -17,8 +17,8 @@ from otzi.events import Advanced, Event
 from otzi.store.reader import LevelArray
 from otzi_pipelines import view_product
 from otzi_pipelines.view_product import build_view, overview_level
-from otzi_viewers.render.scene import Density
 from otzi_viewers.render.density import normalised_density
+from otzi_viewers.render.scene import Density
 
 if TYPE_CHECKING:
     from collections.abc import Callable
