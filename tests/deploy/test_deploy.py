@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import jsonschema
 import pytest
 import yaml
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7 as _DRAFT7
+
+from otzi.ledger.stage_report import StageCounts, prometheus_text
+from otzi.ledger.stages import StageState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -288,7 +292,15 @@ def test_alerts(tool: Any, tmp_path: Path) -> None:
         assert tool("promtool", "check", kind, bad).returncode != 0
 
 
-def test_dashboard_asks_for_metrics_that_there_are() -> None:
+def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
+    counts = [StageCounts("segment", {"ready": 1}, 2.0)]
+    told = set(re.findall(r"^(otzi_\w+)", prometheus_text(counts, {"raw": 1}, 1), re.MULTILINE))
     dashboard = json.loads((DEPLOY / "monitoring/dashboard.json").read_text())
-    asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
-    assert asked
+    asked = [t["expr"] for panel in dashboard["panels"] for t in panel["targets"]]
+    rules = yaml.safe_load((DEPLOY / "monitoring/alerts.yml").read_text())
+    asked += [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    wanted = {name for expr in asked for name in re.findall(r"\botzi_[a-z_]+", expr)}
+    assert wanted
+    assert wanted <= told
+    states = {name for expr in asked for name in re.findall(r'state=~?"([^"]+)"', expr)}
+    assert {one for names in states for one in names.split("|")} <= set(get_args(StageState))

@@ -131,7 +131,7 @@ def test_a_flip_in_the_catalog_is_found_or_changes_nothing(
             return list(connection.iterdump())
 
     before, n_found = rows(), 0
-    for bit in _flips(path, 60, random.Random(0)):
+    for bit in _flips(path, 90, random.Random(0)):
         _flip(path, bit)
         findings = audit(collection, is_fast=True).findings
         if findings:
