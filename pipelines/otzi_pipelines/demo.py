@@ -12,7 +12,7 @@ import typer
 from otzi.cli import call, verb
 from otzi.collection import Collection, create_collection, open_collection
 from otzi.console import Console
-from otzi.errors import CannotCreate
+from otzi.errors import CannotCreate, ConfigurationError
 from otzi.events import step
 from otzi.memory import format_bytes, parse_bytes, peak_memory_bytes, usable_cores
 from otzi.networks.weights import load_model
@@ -126,15 +126,18 @@ class Demo:
         build_view(self._tomogram(), _PROBS, self.console)
 
     def render(self) -> None:
-        """Draw the picture."""
-        call(
-            "render",
-            self.console,
-            collection=self.collection,
-            tomogram=TOMOGRAM,
-            output=self.picture,
-            probs=_PROBS,
-        )
+        """Draw the picture, if there is a compiler for the renderer."""
+        try:
+            call(
+                "render",
+                self.console,
+                collection=self.collection,
+                tomogram=TOMOGRAM,
+                output=self.picture,
+                probs=_PROBS,
+            )
+        except ConfigurationError as error:
+            self.console.warn(f"no picture: {error}")
 
     def run(self) -> dict[str, float]:
         """Run all stages; give the seconds that each took."""
