@@ -102,7 +102,8 @@ http {{
     # A generation never changes once it is published; what points to it does.
     map $uri $otzi_cache {{
         default "no-cache";
-        "~^/collection/tomograms/[^/]+/(raw|view|strokes|[a-z]+/[^/]+)/[0-9]+/" "public, max-age=31536000, immutable";
+        "~^/collection/tomograms/[^/]+/(raw|view|strokes|[a-z]+/[^/]+)/[0-9]+/"
+            "public, max-age=31536000, immutable";
     }}
 
     server {{
