@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 
 from otzi.errors import ConfigurationError
 from otzi_viewers.render.kernels import build
-from otzi_viewers.render.kernels.build import SOURCE, cache_folder, compiler, kernel_library
+from otzi_viewers.render.kernels.build import (
+    SOURCE,
+    cache_folder,
+    compiler,
+    kernel_library,
+    library_path,
+)
 from otzi_viewers.render.kernels.params import RAY, Params, expected_layout
 from references import keyed_uniform
 
@@ -33,9 +39,9 @@ words = st.integers(0, 2**32 - 1)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and no kernel in memory."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kernel_library.cache_clear()
+    library_path.cache_clear()
     yield tmp_path / "otzi"
-    kernel_library.cache_clear()
+    library_path.cache_clear()
 
 
 @given(words, st.integers(0, 4095), words, words, st.integers(0, 5))
@@ -55,7 +61,7 @@ def test_it_is_compiled_once_and_kept_for_this_user(own_cache: Path) -> None:
     made = path.stat().st_mtime_ns
     assert len(told) == 1
     assert stat.S_IMODE(own_cache.stat().st_mode) == 0o700
-    kernel_library.cache_clear()
+    library_path.cache_clear()
     kernel_library(told.append)
     assert len(told) == 1
     assert path.stat().st_mtime_ns == made
@@ -86,7 +92,7 @@ def test_a_kernel_of_another_processor_or_source_is_not_used(
         monkeypatch.setattr(build, "_FLAGS", (*build._FLAGS, "-DOTHER"))
     else:
         monkeypatch.setattr(build, "_processor_features", lambda: "avx1024")
-    kernel_library.cache_clear()
+    library_path.cache_clear()
     kernel_library()
     assert len(list(own_cache.iterdir())) == 2
 

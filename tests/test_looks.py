@@ -10,8 +10,8 @@ import pytest
 from otzi.errors import UsageError
 from otzi_viewers.render.camera import pose
 from otzi_viewers.render.cpu import Stage, medium_of, render
-from otzi_viewers.render.lighting import coarser_occluders, viewer_lamp
-from otzi_viewers.render.march import in_lanes
+from otzi_viewers.render.lighting import viewer_lamp
+from otzi_viewers.render.medium import coarser_occluders, in_lanes
 from otzi_viewers.render.scene import Camera, Density, Light
 from otzi_viewers.render.transfer import transfer_of
 from otzi_viewers.render.volume import packed

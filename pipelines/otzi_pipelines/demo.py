@@ -12,7 +12,7 @@ import typer
 from otzi.cli import call, verb
 from otzi.collection import Collection, create_collection, open_collection
 from otzi.console import Console
-from otzi.errors import CannotCreate, ConfigurationError
+from otzi.errors import CannotCreate, NoCompiler
 from otzi.events import step
 from otzi.memory import format_bytes, parse_bytes, peak_memory_bytes, usable_cores
 from otzi.networks.weights import load_model
@@ -136,7 +136,7 @@ class Demo:
                 output=self.picture,
                 probs=_PROBS,
             )
-        except ConfigurationError as error:
+        except NoCompiler as error:
             self.console.warn(f"no picture: {error}")
 
     def run(self) -> dict[str, float]:

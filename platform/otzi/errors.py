@@ -24,6 +24,7 @@ exit code with which the command line ends::
     │   └── Stopped           InterruptedError      3    asked to end, and work remains
     ├── AccessDenied          PermissionError       77   not allowed
     └── ConfigurationError    ValueError            78   settings and models that do not fit
+        ├── NoCompiler        ValueError            78   nothing here that compiles C++
         ├── NotACollection    ValueError            78   a folder that is no collection
         └── ModelError        ValueError            78   a model that cannot be used here
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "SOME_LEFT_OUT",
     "AccessDenied",
     "CannotCreate",
     "ConfigurationError",
@@ -51,6 +53,7 @@ __all__ = [
     "Locked",
     "MemoryBudgetError",
     "ModelError",
+    "NoCompiler",
     "NotACollection",
     "NotAnMRC",
     "NotFoundError",
@@ -69,6 +72,10 @@ __all__ = [
     "disk_errors",
     "is_name",
 ]
+
+
+SOME_LEFT_OUT = 5
+"""Exit code of a verb that left some tomograms out and went on with the others."""
 
 
 class OtziError(Exception):
@@ -176,6 +183,10 @@ class ConfigurationError(OtziError, ValueError):
     """Settings, models and collections that do not fit together."""
 
     exit_code = 78
+
+
+class NoCompiler(ConfigurationError):
+    """There is nothing here that compiles C++."""
 
 
 class NotACollection(ConfigurationError):

@@ -15,13 +15,19 @@ from otzi.arguments import CollectionArgument, ExecutorOption, ProbsOption
 from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
-from otzi.errors import DeviceUnavailable, NotFoundError, UsageError, VerificationError
+from otzi.errors import (
+    SOME_LEFT_OUT,
+    DeviceUnavailable,
+    NotFoundError,
+    UsageError,
+    VerificationError,
+)
 from otzi.execute import executor as executor_of
 from otzi.memory import parse_bytes
 from otzi.networks.weights import Device
 from otzi.settings import load_settings
 from otzi_viewers.render.output import check_output
-from otzi_viewers.render.scene import Scene
+from otzi_viewers.render.scene import Output, Quality, Scene
 
 if TYPE_CHECKING:
     from otzi.collection import Collection
@@ -34,7 +40,6 @@ MAXIMUM_RAYS = 40_000_000
 
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 _ID = "{tomogram}"
-_SOME_LEFT_OUT = 5
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -44,15 +49,15 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _check_work(scene: Scene, is_movie: bool) -> None:
-    width, height = scene.output.size
-    spp, frames = scene.quality.spp, scene.movie.frames if is_movie else 1
-    rays = width * height * spp * frames
-    if rays > MAXIMUM_RAYS * (frames if is_movie else 1):
+def _check_work(output: Output, quality: Quality) -> None:
+    """Refuse stills, and movies whose frames, take long."""
+    width, height = output.size
+    rays = width * height * quality.spp
+    if rays > MAXIMUM_RAYS:
         raise UsageError(
-            f"{width}x{height} pixels of {spp} rays are {width * height * spp / 1e6:.0f} million "
-            f"rays, more than {MAXIMUM_RAYS / 1e6:.0f} million: take a smaller --size or "
-            "quality.spp, or pass --slow and wait"
+            f"{width}x{height} pixels of {quality.spp} rays are {rays / 1e6:.0f} million rays, "
+            f"more than {MAXIMUM_RAYS / 1e6:.0f} million: take a smaller --size or quality.spp, or "
+            "pass --slow and wait"
         )
 
 
@@ -104,8 +109,7 @@ def command(
 ) -> int:
     """Draw the classes of a tomogram, lit: a still or a movie."""
     check_output(output)
-    is_movie = output.suffix.lower() == ".mp4"
-    if turntable and not is_movie:
+    if turntable and output.suffix.lower() != ".mp4":
         raise UsageError(f"--turntable makes a movie, {output} is a picture: name a .mp4 file")
     if device == "cuda":
         raise DeviceUnavailable(
@@ -122,7 +126,7 @@ def command(
         movie = replace(chosen.movie, frames=turntable, turn_degrees=360.0)
         chosen = replace(chosen, movie=movie)
     if not slow:
-        _check_work(chosen, is_movie)
+        _check_work(chosen.output, chosen.quality)
     results: dict[str, dict[str, Any]] = {}
     with executor_of(executor) as running:
         for path, tomo in _chosen(open_collection(collection), tomogram, output).items():
@@ -155,4 +159,4 @@ def command(
     lines = [f"{result.get('path', 'left out')}" for result in results.values()]
     document = next(iter(results.values())) if tomogram in results else results
     console.result(document, "\n".join(lines))
-    return _SOME_LEFT_OUT if any("error" in result for result in results.values()) else 0
+    return SOME_LEFT_OUT if any("error" in result for result in results.values()) else 0

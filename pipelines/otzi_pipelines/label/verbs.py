@@ -11,7 +11,7 @@ from otzi.arguments import CollectionArgument, ExecutorOption, TomogramArgument
 from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
-from otzi.errors import NotFoundError, UsageError, VerificationError
+from otzi.errors import SOME_LEFT_OUT, NotFoundError, UsageError, VerificationError
 from otzi.execute import executor as execute_on
 from otzi.memory import parse_bytes
 from otzi.networks.weights import Device
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["pseudolabel_verb", "strokes_verb", "suggest_verb"]
 
 _ID = "{tomogram}"
-_SOME_LEFT_OUT = 5
 
 
 @verb
@@ -152,7 +151,7 @@ def pseudolabel_verb(
             results[tomo.id] = result
     lines = [f"{id_}: {result.get('path', 'left out')}" for id_, result in results.items()]
     console.result(results, "\n".join(lines))
-    return _SOME_LEFT_OUT if any("error" in result for result in results.values()) else 0
+    return SOME_LEFT_OUT if any("error" in result for result in results.values()) else 0
 
 
 @verb

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otzi.arguments import CollectionArgument
+from otzi.arguments import CollectionArgument, ExecutorOption
 from otzi.classes import DEFAULT_CLASSES
 from otzi.cli import verb
 from otzi.collection import is_collection, open_collection
@@ -38,13 +38,7 @@ def command(
     collection: CollectionArgument,
     pipeline: Annotated[Path, typer.Argument(metavar="PIPELINE.toml", help="The stages.")],
     *,
-    executor: Annotated[
-        str,
-        typer.Option(
-            metavar="WHERE",
-            help="local, processes[:N], tcp://HOST:PORT, slurm:FILE or k8s:FILE.",
-        ),
-    ] = "local",
+    executor: ExecutorOption = "local",
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="GLOB", help="Tomograms by their ids, as 'ts_0*'; may be repeated."),

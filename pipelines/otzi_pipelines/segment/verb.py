@@ -17,7 +17,7 @@ from otzi.arguments import (
 from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
-from otzi.errors import UsageError
+from otzi.errors import SOME_LEFT_OUT, UsageError
 from otzi.execute import checked_executor
 from otzi.execute import executor as execute_on
 from otzi.memory import parse_bytes, usable_cores
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_SOME_LEFT_OUT = 5
 _MOST_GPU_WORKERS = 4
 
 
@@ -106,7 +105,7 @@ def command(
         )
     lines = [f"{id_}: {result.get('path', 'left out')}" for id_, result in results.items()]
     console.result(results, "\n".join(lines))
-    return _SOME_LEFT_OUT if any("error" in result for result in results.values()) else 0
+    return SOME_LEFT_OUT if any("error" in result for result in results.values()) else 0
 
 
 def _model(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from otzi.arguments import CollectionArgument
+from otzi.arguments import CollectionArgument, ExecutorOption
 from otzi.cli import verb
 from otzi.console import Console
 from otzi.errors import NotFoundError, UsageError
@@ -58,9 +58,7 @@ def command(
         Path | None,
         typer.Option(metavar="PIPELINE.toml", help="What `otzi run` is to do with what is new."),
     ] = None,
-    executor: Annotated[
-        str, typer.Option(help="Of the pipeline: local, processes, tcp://…, slurm:FILE, k8s:FILE.")
-    ] = "local",
+    executor: ExecutorOption = "local",
     notify: Annotated[
         str | None,
         typer.Option(

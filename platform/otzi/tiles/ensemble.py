@@ -13,11 +13,10 @@ import numpy as np
 import torch
 
 from otzi.errors import ModelError, UsageError
+from otzi.tiles.infer import CalledOnDevice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
     from otzi.box import Zyx
     from otzi.tiles.infer import TorchModel
@@ -51,7 +50,7 @@ def ensemble_of(models: Sequence[TorchModel], flips: int = 1) -> TorchModel | En
     return models[0] if len(models) == 1 and flips == 1 else Ensemble(models, flips)
 
 
-class Ensemble:
+class Ensemble(CalledOnDevice):
     """The mean of the probabilities of all members and mirror images, as a `Model`.
 
     Its measure, after the classes, is their spread: the standard deviation, over members and
@@ -111,19 +110,6 @@ class Ensemble:
         channels = 4 * len(self.classes) + 1
         own = channels * prod(tile) * np.dtype(np.float32).itemsize
         return own + max(member.memory_bytes(tile) for member in self.members)
-
-    def __call__(self, tiles: NDArray[np.float32], /) -> NDArray[np.float32]:
-        """Give ``(b, c + 1, z, y, x)`` probabilities and spread for ``(b, 1, z, y, x)`` density.
-
-        Raises
-        ------
-        MemoryBudgetError
-            If the tiles do not fit into memory.
-        """
-        with self.turn:
-            there = torch.from_numpy(tiles).to(self.device)
-            outputs: NDArray[np.float32] = self.infer(there).cpu().numpy()
-        return outputs
 
     def infer(self, tiles: torch.Tensor) -> torch.Tensor:
         """Give ``(b, c + 1, z, y, x)`` float32 for ``(b, 1, z, y, x)``, on the device.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol, get_args
@@ -16,6 +17,7 @@ from otzi.errors import DeviceUnavailable, MemoryBudgetError, UsageError
 from otzi.networks.weights import Device, load_model
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from otzi.networks.network import Network
     from otzi.networks.weights import ModelCard
 
-__all__ = ["Model", "TorchModel", "choose_device"]
+__all__ = ["CalledOnDevice", "Model", "TorchModel", "choose_device"]
 
 _SCRATCH_BYTES = 100 * 10**6
 """Beside the channels of a network: `otzi.networks.network.NetworkConfig.working_channels`."""
@@ -95,7 +97,32 @@ def _own_gpu(n_gpus: int) -> int:
     return int(name) % n_gpus if name.isdecimal() else 0
 
 
-class TorchModel:
+class CalledOnDevice(ABC):
+    """What takes and gives arrays of the processor, and infers with tensors on its device."""
+
+    device: torch.device
+    turn: AbstractContextManager[Any]
+    """Held while its memory is used."""
+
+    def __call__(self, tiles: NDArray[np.float32], /) -> NDArray[np.float32]:
+        """Give what `infer` does for ``(b, 1, z, y, x)`` normalised density.
+
+        Raises
+        ------
+        MemoryBudgetError
+            If the tiles do not fit into memory.
+        """
+        with self.turn:
+            there = torch.from_numpy(tiles).to(self.device)
+            outputs: NDArray[np.float32] = self.infer(there).cpu().numpy()
+        return outputs
+
+    @abstractmethod
+    def infer(self, tiles: torch.Tensor) -> torch.Tensor:
+        """Give ``(b, channels, z, y, x)`` float32 for ``(b, 1, z, y, x)``, on the device."""
+
+
+class TorchModel(CalledOnDevice):
     """A network and its card as a `Model`; called from any thread.
 
     Copies sent to other processes are loaded there from the same folder, once for each process, on
@@ -145,20 +172,6 @@ class TorchModel:
     def normalisation(self) -> str:
         """How the density is normalised."""
         return self.card.normalisation
-
-    def __call__(self, tiles: NDArray[np.float32], /) -> NDArray[np.float32]:
-        """Give ``(b, c, z, y, x)`` probabilities for ``(b, 1, z, y, x)`` normalised density.
-
-        Raises
-        ------
-        MemoryBudgetError
-            If the tiles do not fit into memory.
-        """
-        with self.turn:
-            outputs: NDArray[np.float32] = (
-                self.infer(torch.from_numpy(tiles).to(self.device)).cpu().numpy()
-            )
-        return outputs
 
     def infer(self, tiles: torch.Tensor) -> torch.Tensor:
         """Give ``(b, c, z, y, x)`` float32 probabilities for ``(b, 1, z, y, x)``, on the device.

@@ -1,4 +1,4 @@
-"""The light of a scene in world lengths, and what can be made of the occluder beforehand."""
+"""The light of a scene in world lengths."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ from otzi_viewers.render.medium import Lamp
 from otzi_viewers.render.sampling import ball_points
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
     from otzi_viewers.render.camera import Pose
     from otzi_viewers.render.scene import Light, Quality
     from otzi_viewers.render.source import VolumeSource
     from otzi_viewers.render.volume import Volume
 
-__all__ = ["coarser_occluders", "lamp_of", "viewer_lamp"]
+__all__ = ["lamp_of", "viewer_lamp"]
 
 _AO_LIFT = 0.55
 _AO_TINT = (0.05, 0.07, 0.13)
@@ -84,14 +80,3 @@ def viewer_lamp(volume: Volume | VolumeSource, camera: Pose) -> Lamp:
         ball=ball_points(_BALL_POINTS),
         shadow_line=toward * _VIEWER_SHADOW_LENGTH * volume.extent_voxels,
     )
-
-
-def coarser_occluders(occluder: NDArray[np.uint8], count: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the occluder at half its resolution, a quarter … : `count` arrays, ``(z, y, x)``."""
-    level = occluder
-    for _ in range(count):
-        even = np.pad(level, [(0, n % 2) for n in level.shape], mode="edge")
-        z, y, x = (n // 2 for n in even.shape)
-        mean = even.reshape(z, 2, y, 2, x, 2).mean(axis=(1, 3, 5), dtype=np.float32)
-        level = np.rint(mean).astype(np.uint8)
-        yield level

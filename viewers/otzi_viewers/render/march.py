@@ -8,28 +8,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from otzi.box import Box
-from otzi.errors import UsageError
 from otzi.events import Listener, ignore
 from otzi.parallel import in_threads
 from otzi_viewers.render.kernels.build import kernel_library
 from otzi_viewers.render.kernels.params import (
     CONES,
-    LANES,
     LIGHTINGS,
     LOOKS,
     Params,
     new_rays,
 )
-from otzi_viewers.render.lighting import coarser_occluders
+from otzi_viewers.render.medium import CHANNELS_PER_PACK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from otzi_viewers.render.medium import Lamp, Medium, Rules
 
-__all__ = ["Marcher", "in_lanes", "kernel_params"]
-
-_CHANNELS_PER_PACK = 4
+__all__ = ["Marcher", "kernel_params"]
 
 
 class Marcher:
@@ -37,38 +33,38 @@ class Marcher:
 
     def __init__(self, medium: Medium, lamp: Lamp, rules: Rules, listen: Listener = ignore) -> None:
         self._library = kernel_library(listen)
+        self._medium = medium
         self._held = (
-            np.append(medium.occluder, np.uint8(0)),  # the kernel reads two bytes at once
+            medium.occluder_bytes,
             np.ascontiguousarray(medium.distances),
             np.ascontiguousarray(lamp.ball, np.float32),
         )
-        self._cones = tuple(coarser_occluders(medium.occluder, CONES))
-        self._light = np.zeros((0, 2), np.uint8)
         self.params = kernel_params(medium, lamp, rules)
         if medium.data is not None:
             whole = Box.whole(medium.shape)
-            self.hold(medium.data, whole, whole)
+            self.hold(medium.lanes, whole, whole)
         occluder, distances, ball = (array.ctypes.data for array in self._held)
         self.params.occluder, self.params.distances, self.params.ball = occluder, distances, ball
-        self.params.n_cones = CONES
-        for level, cone in enumerate(self._cones):
-            self.params.cones[level] = cone.ctypes.data
-            self.params.cone_shape[level][:] = list(cone.shape)
+        if rules.lighting == "cone":
+            self.params.n_cones = CONES
+            for level, cone in enumerate(medium.cones):
+                self.params.cones[level] = cone.ctypes.data
+                self.params.cone_shape[level][:] = list(cone.shape)
 
-    def hold(self, data: NDArray[Any], held: Box, own: Box) -> None:
+    def hold(self, lanes: NDArray[Any], held: Box, own: Box) -> None:
         """March through a part of the volume from now on.
 
         Parameters
         ----------
-        data
-            ``(z, y, x, c + 1)`` of the box `held`.
+        lanes
+            ``(z, y, x, lane)`` of the box `held`, from `otzi_viewers.render.medium.in_lanes`.
         held
             `own` and one voxel around it, where the volume has one.
         own
             Which samples are to be taken.
         """
-        self._data = in_lanes(data)
-        self.params.data[0] = self._data.ctypes.data
+        self._lanes = lanes
+        self.params.data[0] = lanes.ctypes.data
         for name, values in (
             ("held_first", held.start),
             ("held_shape", held.shape),
@@ -152,34 +148,12 @@ def _probe(point: NDArray[np.float64], key: int) -> tuple[Any, Any]:
     return (ctypes.c_float * 3)(*point), ctypes.c_uint32(key)
 
 
-def in_lanes(data: NDArray[Any]) -> NDArray[Any]:
-    """Give ``(z, y, x, channel)`` data with whole packs of four channels; as it is if it has them.
-
-    Raises
-    ------
-    UsageError
-        If there are more channels than the kernel has lanes.
-    """
-    n_channels = data.shape[-1]
-    if n_channels > LANES:
-        raise UsageError(
-            f"{n_channels - 1} classes are more than the {LANES - 1} that can be drawn at once: "
-            "name those to draw as [[classes]] in the scene"
-        )
-    if n_channels % _CHANNELS_PER_PACK == 0:
-        return np.ascontiguousarray(data)
-    lanes = -(-n_channels // _CHANNELS_PER_PACK) * _CHANNELS_PER_PACK
-    padded = np.zeros((*data.shape[:-1], lanes), data.dtype)
-    padded[..., :n_channels] = data
-    return padded
-
-
 def kernel_params(medium: Medium, lamp: Lamp, rules: Rules) -> Params:
     """Give what the kernel is told but for addresses: one brick that is the whole volume."""
     n_classes = len(medium.extinction)
     n_channels = n_classes + 1
     params = Params(
-        n_packs=-(-n_channels // _CHANNELS_PER_PACK),
+        n_packs=-(-n_channels // CHANNELS_PER_PACK),
         is_wide=medium.value_scale < 1 / 256,
         density_lane=n_classes,
         n_ball=len(lamp.ball),

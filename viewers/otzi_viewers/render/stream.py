@@ -27,6 +27,7 @@ from otzi_viewers.render.bricks import (
 from otzi_viewers.render.camera import Pose, pose
 from otzi_viewers.render.cpu import Film, Stage, medium_from
 from otzi_viewers.render.kernels.params import RAY, new_rays
+from otzi_viewers.render.medium import in_lanes
 from otzi_viewers.render.sampling import subpixel_offset
 from otzi_viewers.render.source import SLAB_VOXELS, VolumeSource
 from otzi_viewers.render.volume import occluder_slab
@@ -117,7 +118,7 @@ class StreamedStage(Stage):
                 open_ = (rays["transmittance"][:, pixels] >= _OPAQUE).any(axis=0)
                 if open_.any():
                     held = own.grow(1).clip(self.volume.shape)
-                    marcher.hold(self.volume.read(held), held, own)
+                    marcher.hold(in_lanes(self.volume.read(held)), held, own)
                     self.n_bricks_read += 1
                     self._march(marcher, camera, pixels[open_], rays)
                 work.advance()

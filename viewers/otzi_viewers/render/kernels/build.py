@@ -18,11 +18,11 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from otzi.errors import ConfigurationError
+from otzi.errors import ConfigurationError, NoCompiler
 from otzi.events import Listener, Noted, ignore
 from otzi_viewers.render.kernels.params import expected_layout
 
-__all__ = ["SOURCE", "cache_folder", "compiler", "kernel_library"]
+__all__ = ["SOURCE", "cache_folder", "compiler", "kernel_library", "library_path"]
 
 SOURCE = Path(__file__).parent
 _ENTRY = "processor.cpp"
@@ -31,19 +31,29 @@ _NAMES = ("c++", "g++", "clang++")
 _REMEDY = "install g++ (Debian: apt-get install g++), or set CXX to a compiler"
 
 
-@cache
 def kernel_library(listen: Listener = ignore) -> ctypes.CDLL:
-    """Give the kernel, compiled now where it never was.
+    """Give the kernel, compiled now where it never was; looked for once in a process.
 
     Raises
     ------
     ConfigurationError
         If there is no compiler, it fails, or what it made does not fit this release.
     """
-    path = _library_path(compiler())
+    path = library_path()
     if not path.exists():
         listen(Noted("compiling the renderer for this processor, once"))
         _compile(path)
+    return _loaded(path)
+
+
+@cache
+def library_path() -> Path:
+    """Give where the kernel lies, or will: for this source, compiler and processor."""
+    return cache_folder() / f"march-{_digest(compiler())[:24]}.so"
+
+
+@cache
+def _loaded(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     sizes = (ctypes.c_size_t * 64)()
     found = list(sizes[: library.layout(sizes)])
@@ -63,7 +73,7 @@ def compiler() -> str:
 
     Raises
     ------
-    ConfigurationError
+    NoCompiler
         If there is none.
     """
     asked = os.environ.get("CXX")
@@ -71,7 +81,7 @@ def compiler() -> str:
         if found := shutil.which(name):
             return found
     looked = f"CXX={asked}" if asked else ", ".join(("$CXX", *_NAMES))
-    raise ConfigurationError(f"drawing needs a C++ compiler, looked for {looked}: {_REMEDY}")
+    raise NoCompiler(f"drawing needs a C++ compiler, looked for {looked}: {_REMEDY}")
 
 
 def cache_folder() -> Path:
@@ -90,10 +100,6 @@ def cache_folder() -> Path:
         if found.st_uid == os.getuid() and not others and os.access(folder, os.W_OK):
             return folder
     return Path(tempfile.mkdtemp(prefix="otzi-"))
-
-
-def _library_path(program: str) -> Path:
-    return cache_folder() / f"march-{_digest(program)[:24]}.so"
 
 
 def _digest(program: str) -> str:
