@@ -37,7 +37,7 @@ def test_after_a_failure_no_more_is_begun(n_threads: int) -> None:
     def listen(_: Event) -> None: ...
 
     results = in_threads(fail_at_0, range(100), "a", "b", listen, n_threads)
-    threading.Timer(0.2, go_on.set).start()
+    threading.Timer(2.0, go_on.set).start()
     with pytest.raises(ValueError, match="bad item"):
         next(results)
     assert len(begun) < 10
