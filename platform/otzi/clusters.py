@@ -325,6 +325,7 @@ def _scheduler(address: str) -> DaskExecutor:
 def _lost(client: Any) -> Iterator[None]:
     """Turn what Dask says of a scheduler that is gone, and of a task that kills, into our words."""
     from distributed import KilledWorker
+    from distributed.comm import CommClosedError
 
     try:
         yield
@@ -336,7 +337,8 @@ def _lost(client: Any) -> Iterator[None]:
     except (CancelledError, OSError) as error:
         if getattr(error, "reason", None) == CALLED_OFF:
             raise ExecutorUnavailable(error.msg) from error  # type: ignore[union-attr]
-        if client.status == "running":
+        # A call may see the closed connection before the client itself does.
+        if client.status == "running" and not isinstance(error, CommClosedError):
             raise
         raise ExecutorUnavailable(
             "the Dask scheduler is gone: start it again and run the command once more, what is "
