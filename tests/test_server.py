@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 from http.client import HTTPConnection, HTTPResponse
+from threading import Event
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from neuroglancer import server as running
+from tornado.web import RequestHandler
 
 from otzi.errors import AccessDenied, ConfigurationError, TemporaryFailure, UsageError
 from otzi_viewers.server import ViewServer, view_server
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from otzi.events import Event
+    from otzi import events
 
 CONTENT = bytes(range(256)) * 300
 STATE = ViewerState("ts", (8, 8, 8), (1.0, 1.0, 1.0), ())
@@ -95,7 +99,7 @@ def test_the_etag_is_of_size_and_time_and_reads_nothing(
 def test_a_missing_chunk_is_an_error_and_other_files_are_not_found(
     server: ViewServer, folder: Path
 ) -> None:
-    heard: list[Event] = []
+    heard: list[events.Event] = []
     url = server.serve(folder, heard.append)
     for path in ("/absent", "/0/zarr.json", "/0", "", "/0/c/0"):
         assert ask(url + path).status == 404
@@ -191,8 +195,6 @@ class TestStarting:
 
     @pytest.fixture(autouse=True)
     def _stopped(self) -> None:
-        from neuroglancer import server as running
-
         running.stop()
 
     def test_a_port_in_use_is_named(self) -> None:
@@ -220,6 +222,28 @@ class TestStarting:
                 assert ask(server.show(STATE).get_viewer_url()).status == 200
                 with pytest.raises(ConfigurationError, match="already"), view_server():
                     pass
+
+    def test_a_connection_without_end_does_not_keep_the_server(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("otzi_viewers.server._STOP_SECONDS", 0.2)
+        entered = Event()
+
+        class Endless(RequestHandler):
+            async def get(self) -> None:
+                entered.set()
+                await asyncio.Event().wait()
+
+        with socket.socket() as connection:
+            with view_server() as server:
+                parts = urlsplit(server.mount("endless", [("", Endless, {})]))
+                connection.connect(("127.0.0.1", parts.port))
+                request = f"GET {parts.path}/ HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n"
+                connection.sendall(request.encode())
+                assert entered.wait(60)
+                thread = running.global_server._thread
+            assert not running.is_server_running()
+            assert not thread.is_alive()
 
     @pytest.mark.parametrize("port", [-1, 65536])
     def test_ports_have_a_range(self, port: int) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -101,7 +103,7 @@ def test_the_list_says_what_there_is(
     assert page.status == 200
     for id_, kind in {"ts_001": "raw", "b": "labelled", "c": "segmented"}.items():
         assert f'data-id="{id_}" data-kind="{kind}"' in page.text
-    assert page.text.count("20 × 30 × 40 voxels, 20 × 10 × 10 Å") == 3
+    assert page.text.count("20 × 30 × 40 voxels<br>\n40 × 30 × 40 nm, 20 × 10 × 10\u00a0Å") == 3
     assert 'href="show/b?layout=3d"' in page.text
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src")
     assert "<script>" not in page.text
@@ -258,3 +260,17 @@ def test_images_that_are_computed_are_read_like_others(site: Site, tomo: Tomogra
         assert get(url + path).status == 404
     assert get(f"{url}/zarr.json", "HEAD").status == 405
     assert get(url.replace("probs/net/1", "probs/net/2") + "/zarr.json").status == 404
+
+
+def test_what_waits_when_the_viewer_ends_is_refused(site: Site) -> None:
+    freed = threading.Event()
+    busy = [site.threads.submit(freed.wait) for _ in range(site_module._THREADS)]
+    with ThreadPoolExecutor(1) as asker:
+        waiting = asker.submit(get, site.url)
+        while not site.threads._work_queue.qsize():
+            time.sleep(0.01)
+        site.close()
+        assert waiting.result().status == 503
+        assert get(site.url).status == 503
+        freed.set()
+    assert all(one.result() for one in busy)

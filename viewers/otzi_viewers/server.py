@@ -11,7 +11,7 @@ import errno
 import secrets
 import socket
 from contextlib import contextmanager
-from threading import Event
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from otzi.errors import (
@@ -35,6 +35,7 @@ LOOPBACK = "127.0.0.1"
 _ALL_ADDRESSES = ("", "0.0.0.0", "::")
 _TOKEN_BYTES = 20
 _START_SECONDS = 10.0
+_STOP_SECONDS = 5.0
 
 
 class ViewServer:
@@ -147,7 +148,21 @@ def view_server(port: int = 0, host: str = LOOPBACK) -> Iterator[ViewServer]:
         _on_server(guard)
         yield ViewServer(server.get_server_url())
     finally:
-        server.stop()
+        _stop()
+
+
+def _stop() -> None:
+    """End the server: Neuroglancer waits for every connection, which we do for a while only."""
+    from neuroglancer import server
+
+    if (running := server.global_server) is None:  # somebody called Neuroglancer's own `stop`
+        return
+    stopping = Thread(target=server.stop, daemon=True)
+    stopping.start()
+    stopping.join(_STOP_SECONDS)
+    if stopping.is_alive():
+        running.loop.call_soon_threadsafe(running.loop.stop)
+        stopping.join()
 
 
 def _on_server(change: Callable[[], object]) -> None:

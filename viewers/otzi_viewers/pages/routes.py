@@ -33,7 +33,12 @@ class _Route(RequestHandler):
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         """Do something that takes time while others are answered."""
-        return await asyncio.wrap_future(self._site.threads.submit(work))
+        try:
+            return await asyncio.wrap_future(self._site.threads.submit(work))
+        except (asyncio.CancelledError, RuntimeError) as error:
+            if self._site.is_closed:  # tornado would never end a connection that is cancelled
+                raise HTTPError(503, reason="the viewer has ended") from error
+            raise
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Say in one line what is wrong."""

@@ -13,7 +13,7 @@ from otzi.events import Listener, ignore
 from otzi.store.location import local_folder
 from otzi_viewers.figure import make_figure
 from otzi_viewers.layers import Addresses
-from otzi_viewers.pages.curves import curves_svg, threshold_curves
+from otzi_viewers.pages.curves import curves_figure, threshold_curves
 from otzi_viewers.pages.listing import list_tomograms
 from otzi_viewers.pages.markup import list_page, workspace_page
 from otzi_viewers.pages.thumbnails import Thumbnails, thumbnail
@@ -59,6 +59,7 @@ class Site:
         self._lock = Lock()
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="otzi-pages")
         """Where requests are worked on, while the server answers others."""
+        self.is_closed = False
         here = {"site": self}
         product = r"((?:probs|labels)/[^/]+)/([0-9]+)"
         self.url = (
@@ -117,7 +118,7 @@ class Site:
             },
             tomo.classes,
             workspace.viewer.get_viewer_url(),
-            curves_svg(curves, colors) if curves else "",
+            curves_figure(curves, colors) if curves else "",
         )
 
     def act(self, id_: str, action: str, wish: Mapping[str, Any]) -> dict[str, Any] | bytes:
@@ -165,7 +166,8 @@ class Site:
         return image.file(path)
 
     def close(self) -> None:
-        """Stop what runs."""
+        """Stop what runs; what is asked from now on is refused."""
+        self.is_closed = True
         for workspace in self._open.values():
             workspace.jobs.close()
         self.threads.shutdown(wait=False, cancel_futures=True)
