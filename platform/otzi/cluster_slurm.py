@@ -138,13 +138,15 @@ class _Upkeep:
         self._n_in_vain = 0
 
     async def __call__(self) -> None:
+        from distributed import Status
+
         submitted = dict(self._cluster.workers)
         queue = await asyncio.create_subprocess_exec(
             "squeue", "--me", "--noheader", "--format=%A", stdout=PIPE, stderr=DEVNULL
         )
         listed, _ = await queue.communicate()
-        if queue.returncode:
-            return  # SLURM does not answer now: nothing is known of the jobs
+        if queue.returncode or self._cluster.status != Status.running:
+            return  # SLURM does not answer now, or all of it is being closed
         known = set(listed.decode().split())
         lost = [name for name, job in submitted.items() if job.job_id not in known]
         if self._cluster.scheduler.workers:
@@ -156,6 +158,7 @@ class _Upkeep:
             return
         for name in lost:
             self._cluster.workers.pop(name, None)
+            submitted[name].status = Status.closed  # or Dask would look for it at the end
         self._cluster.scale(jobs=self._settings.jobs)
 
     def _give_up(self) -> None:

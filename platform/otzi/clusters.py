@@ -325,7 +325,7 @@ def _scheduler(address: str) -> DaskExecutor:
 def _lost(client: Any) -> Iterator[None]:
     """Turn what Dask says of a scheduler that is gone, and of a task that kills, into our words."""
     from distributed import KilledWorker
-    from distributed.comm import CommClosedError
+    from distributed.comm.core import CommClosedError
 
     try:
         yield
