@@ -27,7 +27,7 @@ def _written(folder: Path, dtype: str, encoding: str, **options: Any) -> zarr.Ar
     )
 
 
-@pytest.mark.parametrize("encoding", ["lz4", "plain", "zstd-1", "zstd-3"])
+@pytest.mark.parametrize("encoding", ["lz4", "lz4hc", "bitplanes", "plain", "zstd-1", "zstd-3"])
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "float16", "float32"])
 def test_it_says_what_zarr_says(tmp_path: Path, dtype: str, encoding: str) -> None:
     stored = _written(tmp_path, dtype, encoding)

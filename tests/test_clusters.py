@@ -99,6 +99,16 @@ def test_workers_run_one_thread_each_and_never_spill(processes: Executor) -> Non
     assert clusters.WORKER_SETTINGS["distributed.worker.memory.spill"] is False
 
 
+def test_the_scheduler_forgets_what_is_past(processes: Executor) -> None:
+    """What it keeps of tasks that are done is bounded, so that a long run does not fill it."""
+    list(processes.each(square, range(200)))
+    _settled(processes)
+    scheduler = _scheduler(processes)
+    assert len(scheduler.transition_log) <= 100
+    assert len(scheduler.computations) <= 10
+    assert all(len(topic.events) <= 100 for topic in scheduler._broker._topics.values())
+
+
 def test_an_error_is_raised_as_it_was_and_calls_off_the_rest(processes: Executor) -> None:
     with pytest.raises(OutOfSpace, match="no space left while writing 3"):
         list(processes.each(full, range(100)))

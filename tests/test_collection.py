@@ -22,6 +22,7 @@ from otzi.errors import (
     NotACollection,
     NotFoundError,
     OutOfSpace,
+    TemporaryFailure,
     UsageError,
     VerificationError,
 )
@@ -278,6 +279,33 @@ def test_products_that_do_not_exist_are_refused(
 ) -> None:
     with pytest.raises(UsageError):
         add_tomogram(VOLUME).has(product)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_where_somebody_was_killed_while_making_one_it_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int
+) -> None:
+    """At each sync: what is left is no collection yet, and is taken for none."""
+    calls = 0
+    real = os.fsync
+
+    def fail(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == n:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(TemporaryFailure):
+            create_collection(tmp_path / "c")
+    (tmp_path / "c").mkdir(exist_ok=True)
+    (tmp_path / "c" / "zarr.json.1-2.partial").write_text("{")
+    if (tmp_path / "c" / "zarr.json").exists():
+        assert len(open_collection(tmp_path / "c", "r+")) == 0
+    else:
+        assert len(create_collection(tmp_path / "c")) == 0
 
 
 def test_a_collection_is_not_made_over_something(tmp_path: Path) -> None:

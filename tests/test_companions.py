@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from fake_models import PlaceModel
-from otzi.events import Event, Finished, Noted, Warned
+from otzi.events import Event, Noted, Warned
 from otzi.tiles.plan import TilePlan
 from otzi_pipelines.ramps.estimate import estimate_ramps
 from otzi_pipelines.ramps.stored import Replacement, publish_ramps, read_ramps
@@ -111,8 +112,8 @@ def test_what_a_killed_run_left_out_is_made_up_for(tomo: Tomogram) -> None:
 
 def test_memory_beyond_what_is_allowed_is_told(tomo: Tomogram) -> None:
     heard: list[Event] = []
-    meter = RunMeter(heard.append)
-    meter(Finished("segment", 1.0, 2 * 10**9))
+    peak: Any = SimpleNamespace(peak_bytes=2 * 10**9, is_since_start=True)
+    meter = RunMeter(heard.append, memory=peak)
     publish_companions(tomo, "net", SETTINGS, meter, probabilities(tomo))
     warnings = [event.message for event in heard if isinstance(event, Warned)]
     assert warnings == [

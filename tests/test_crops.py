@@ -95,6 +95,18 @@ def test_stored_steps_become_true_values(tomo: Tomogram) -> None:
     np.testing.assert_allclose(density_in(drawn[0]), expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_crop_may_be_looked_at_twice(add_tomogram: Callable[..., Tomogram], dtype: str) -> None:
+    density, labels = shells(SHAPE)
+    tomo = add_tomogram(density.astype(dtype))
+    add_labels(tomo, labels)
+    crop = source(tomo)[0]
+    stored = crop.density.copy()
+    first = density_in(crop).copy()
+    np.testing.assert_array_equal(density_in(crop), first)
+    np.testing.assert_array_equal(crop.density, stored)
+
+
 def test_published_networks_see_the_range_of_the_volume(tomo: Tomogram) -> None:
     values = tomo.raw.values.astype(np.float32)
     crop = LabelledVolume(tomo, "net", MIN_MAX).read(Box((0, 0, 0), (16, 16, 16)), 16)

@@ -173,9 +173,16 @@ def test_doctor_finds_this_machine_usable(tomo: Tomogram, otzi: Otzi) -> None:
     assert run.code == 0
     assert "ok       Python" in run.out
     found = {check["what"]: check for check in json.loads(otzi("doctor", "--json").out)["checks"]}
-    assert {"zarr", "cores", "free disk", "file system", "SQLite", "numba cache", "CUDA"} <= set(
-        found
-    )
+    assert {
+        "zarr",
+        "cores",
+        "free disk",
+        "file system",
+        "SQLite",
+        "numba cache",
+        "CUDA",
+        "drawing",
+    } <= set(found)
     assert all(check["remedy"] for check in found.values() if check["state"] != "ok")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +27,10 @@ def test_a_job_ends_with_what_follows_of_it() -> None:
     jobs, done = Jobs(), []
     assert jobs.last is None
     jobs.start("look", [["--version"], ["--version"]], lambda: done.append(1))
-    assert ended(jobs) == Job("look", "done")
+    job = ended(jobs)
+    assert job == Job("look", "done")
+    assert job.seconds > 0
+    assert job.to_json() == {"name": "look", "state": "done", "text": "", "seconds": job.seconds}
     assert done == [1]
 
 
@@ -37,6 +41,22 @@ def test_a_failure_says_why_and_nothing_follows(tmp_path: Path) -> None:
     assert job.state == "failed"
     assert "no collection at" in job.text
     assert done == []
+
+
+def test_what_a_job_does_is_said_while_it_does_it() -> None:
+    jobs, seen, go_on = Jobs(), [], Event()
+
+    def begin() -> None:
+        seen.append(jobs.last.to_json())
+        go_on.wait(60)
+
+    jobs.start("look", [["--version"]], lambda: seen.append(jobs.last.to_json()), begin)
+    first = jobs.last.to_json()["seconds"]
+    assert jobs.last.to_json()["seconds"] > first
+    go_on.set()
+    assert ended(jobs).state == "done"
+    assert [said["text"] for said in seen] == ["what is in view", "otzi --version"]
+    assert seen[1]["seconds"] > seen[0]["seconds"]
 
 
 def test_what_follows_can_fail_too() -> None:

@@ -26,7 +26,7 @@ from otzi_viewers.render.kernels.build import (
     library_path,
 )
 from otzi_viewers.render.kernels.params import RAY, Params, expected_layout
-from references import keyed_uniform
+from otzi_viewers.render.reference_fields import keyed_uniform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,4 +156,4 @@ def test_the_same_source_compiles_for_a_gpu_within_its_budget(
     used = [int(count) for count in re.findall(r"Used (\d+) registers", run.stderr)]
     assert used
     assert max(used) <= 80
-    assert "0 bytes spill stores" in run.stderr
+    assert set(re.findall(r"(\d+) bytes spill stores", run.stderr)) == {"0"}

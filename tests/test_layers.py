@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import dask.array as da
@@ -82,11 +83,22 @@ def test_the_overview_is_what_3d_draws(segmented: Tomogram) -> None:
     assert overview.spacing_angstrom == (40.0, 20.0, 20.0)
     assert slices.spacing_angstrom == (20.0, 10.0, 10.0)
     assert state.selected == "slices"
+    assert tomogram_state(segmented, BASE, layout="3d").selected == "3-D"
 
 
 def test_the_stock_mode_is_labelled(segmented: Tomogram) -> None:
     names = [layer.name for layer in tomogram_state(segmented, BASE, mode3d="stock").layers]
     assert f"3-D, {APPROXIMATE}" in names
+
+
+def test_without_the_overview_3d_is_the_pyramid_and_labelled(segmented: Tomogram) -> None:
+    shutil.rmtree(segmented.path("view") / "overview")
+    (volume,) = (layer for layer in tomogram_state(segmented, BASE).layers if layer.in_3d)
+    assert volume.name == f"3-D, {APPROXIMATE}"
+    assert volume.url.endswith("/view/1")
+    assert volume.spacing_angstrom == segmented.spacing_angstrom
+    assert volume.binning == 1
+    assert APPROXIMATE in volume.shader
 
 
 def test_ramps_are_those_stored(segmented: Tomogram) -> None:

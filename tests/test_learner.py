@@ -12,6 +12,7 @@ import torch
 from labelled import UNKNOWN, one_hot, shells
 from otzi.box import Box
 from otzi.errors import MemoryBudgetError, ModelError
+from otzi.events import Event, Warned
 from otzi.metrics import Agreement
 from otzi.networks.architectures import build, config_from_json
 from otzi.normalise import Normalisation
@@ -20,6 +21,7 @@ from otzi_pipelines.train.checkpoint import Checkpoint
 from otzi_pipelines.train.crops import Crop
 from otzi_pipelines.train.learner import Learner
 from otzi_pipelines.train.losses import HEADS
+from otzi_pipelines.train.processes import Team
 from otzi_pipelines.train.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -231,7 +233,12 @@ def test_norms_of_whole_volumes_are_measured_on_what_is_given() -> None:
 @pytest.mark.parametrize(
     ("density", "labels", "names"),
     [
-        (np.nan, None, r"density of ts_001, z 0 to 16, y 0 to 16, x 0 to 16 is not finite: ingest"),
+        (
+            np.nan,
+            None,
+            "density of ts_001, z 0 to 16, y 0 to 16, x 0 to 16 is not finite: ingest it with "
+            "--preset train --nonfinite fill --update",
+        ),
         (None, np.nan, r"labels of ts_001, z 0 .* are not finite: label it again"),
     ],
 )
@@ -251,6 +258,29 @@ def test_what_makes_the_loss_no_number_is_named(
     with pytest.raises(ModelError, match=rf"the loss is nan: .*{names}"):
         learn(learning, crop(), bad)
     assert same(before, weights(learning)) == list(before)
+
+
+def test_a_gradient_that_is_not_finite_costs_no_weights() -> None:
+    learning = learner()
+    before = weights(learning)
+    learn(learning, crop())
+    after = weights(learning)
+    assert same(before, after) != list(before)
+    head = learning.network.get_parameter("head.weight")
+    head.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(ModelError, match=r"the gradient is not finite: take a learning_rate below"):
+        learn(learning, crop())
+    parameters = dict(learning.network.named_parameters())
+    assert set(same(after, weights(learning))) >= set(parameters)
+
+
+def test_norms_that_wait_for_others_are_not_compiled() -> None:
+    events: list[Event] = []
+    settings = replace(SETTINGS, compiled=True, batch=2)
+    Learner(network(normalisation="batch"), settings, CPU, Team(0, 2), events.append)
+    (warning,) = events
+    assert isinstance(warning, Warned)
+    assert "its norms wait for other processes" in warning.message
 
 
 def test_a_network_gone_astray_is_told() -> None:

@@ -9,14 +9,13 @@ import pytest
 
 from otzi.errors import UsageError
 from otzi_viewers.render.camera import pose
-from otzi_viewers.render.cpu import Stage, medium_of, render
-from otzi_viewers.render.lighting import viewer_lamp
+from otzi_viewers.render.cpu import Stage, render
 from otzi_viewers.render.medium import coarser_occluders, in_lanes
+from otzi_viewers.render.reference import reference_march
 from otzi_viewers.render.scene import Camera, Density, Light
-from otzi_viewers.render.transfer import transfer_of
+from otzi_viewers.render.transfer import linear_color
 from otzi_viewers.render.volume import packed
 from pictures import SEE_THROUGH, blobs, look, scene_of, uniform_volume
-from references import viewer_marched
 
 RAMP = Density(low=0.2, high=0.9)
 TWO = (
@@ -38,18 +37,35 @@ def test_the_viewer_look_is_what_its_statement_says(spacing) -> None:
     scene = scene_of(*TWO, density=RAMP, camera=camera, look="viewer", size=(12, 9))
     rgba, _ = render(volume, scene)
     view = pose(camera, (12, 9), volume.extent_voxels)
-    transfer = transfer_of(scene.classes, RAMP, volume.value_scale, linear=False)
     pixels = np.arange(12 * 9)
-    expected = viewer_marched(
-        *view.rays(pixels, (0.5, 0.5)),
-        pixels,
-        medium_of(volume, transfer),
-        viewer_lamp(volume, view),
-        view,
-        scene.quality.seed,
+    expected = reference_march(
+        *Stage(volume).prepared(scene, view), *view.rays(pixels, (0.5, 0.5)), pixels, 0
     )
-    assert expected[:, 3].max() == 1
-    assert decibel(rgba.reshape(-1, 4), expected) > 50
+    assert expected["transmittance"].min() == 0
+    assert decibel(rgba[..., :3].reshape(-1, 3), expected["color"]) > 50
+    assert decibel(rgba[..., 3].ravel(), 1 - expected["transmittance"]) > 50
+
+
+@pytest.mark.parametrize("look", ["physical", "dvr", "mip", "iso"])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 1.0, 1.3)])
+def test_each_look_is_its_reference(look: str, spacing) -> None:
+    volume = blobs((13, 17, 20), spacing=spacing)
+    camera = Camera(azimuth=-33, elevation=21, distance=1.4)
+    scene = scene_of(*TWO, density=RAMP, camera=camera, light=LIT, look=look, iso=0.6)
+    rgba, depth = render(volume, scene)
+    view = pose(camera, scene.output.size, volume.extent_voxels)
+    pixels = np.arange(16 * 12)
+    expected = reference_march(
+        *Stage(volume).prepared(scene, view), *view.rays(pixels, (0.5, 0.5)), pixels, 0
+    )
+    assert rgba[..., 3].max() > 0.5
+    assert decibel(rgba[..., :3].reshape(-1, 3), expected["color"]) > 60
+    assert decibel(rgba[..., 3].ravel(), 1 - expected["transmittance"]) > 60
+    is_there = np.isfinite(depth.ravel())
+    assert (is_there == np.isfinite(expected["depth"])).mean() > 0.99
+    both = is_there & np.isfinite(expected["depth"])
+    apart = np.abs(depth.ravel()[both] - expected["depth"][both])
+    assert (apart < 0.01).mean() > 0.95
 
 
 def test_plain_compositing_is_beer_and_lambert_of_the_density() -> None:
@@ -103,6 +119,30 @@ def test_baked_and_cone_light_are_near_that_of_many_probes() -> None:
     assert found["baked"] > 38
     assert found["cone"] > 26
     assert found["cone"] > decibel(dark, reference) + 3
+
+
+@pytest.mark.parametrize("lighting", ["mc", "baked", "cone"])
+def test_a_coloured_lamp_colours_what_it_lights_and_not_its_shadow(lighting: str) -> None:
+    volume = blobs()
+    color = linear_color("#ff8040")
+    bare = Light(occlusion=0, shadow=0)
+    lit, tinted = (
+        render(volume, scene_of(*TWO, light=light, density=RAMP, lighting=lighting))[0]
+        for light in (bare, replace(bare, color="#ff8040"))
+    )
+    assert lit[..., 3].max() > 0.5
+    np.testing.assert_allclose(tinted[..., :3], lit[..., :3] * color, atol=1e-6)
+    np.testing.assert_array_equal(tinted[..., 3], lit[..., 3])
+    shadow = replace(LIT, shadow=1e4)
+    shaded, both = (
+        render(volume, scene_of(*TWO, light=light, density=RAMP, lighting=lighting))[0]
+        for light in (shadow, replace(shadow, color="#ff8040"))
+    )
+    seen = lit[..., 3] > 0.1
+    share = both[seen][:, :3] / shaded[seen][:, :3]
+    assert (share >= color - 1e-3).all()
+    assert (share <= 1 + 1e-3).all()
+    assert share[:, 2].max() > color[2] + 0.3
 
 
 def test_light_is_baked_once_for_all_frames(monkeypatch: pytest.MonkeyPatch) -> None:

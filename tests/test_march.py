@@ -14,11 +14,11 @@ from otzi_viewers.render.cpu import medium_of, render
 from otzi_viewers.render.lighting import lamp_of
 from otzi_viewers.render.march import Marcher
 from otzi_viewers.render.medium import Lamp, Medium, Rules
+from otzi_viewers.render.reference import reference_march
 from otzi_viewers.render.sampling import ball_points, subpixel_offset
 from otzi_viewers.render.scene import Camera, Density, Light
 from otzi_viewers.render.transfer import linear_color, transfer_of
 from pictures import blobs, look, scene_of, uniform_volume
-from references import marched
 
 if TYPE_CHECKING:
     from otzi_viewers.render.volume import Volume
@@ -188,13 +188,16 @@ def test_every_pixel_is_that_of_the_obvious_form(gate: float, spacing, attach: s
     rules = Rules(step=scene.quality.step, gate=gate, seed=scene.quality.seed)
     pixels = np.arange(16 * 12)
     expected = [
-        marched(*view.rays(pixels, subpixel_offset(n)), pixels, n, medium, lamp, rules)
+        reference_march(medium, lamp, rules, *view.rays(pixels, subpixel_offset(n)), pixels, n)
         for n in (0, 1)
     ]
-    colors = (expected[0][0] + expected[1][0]) / 2
-    assert colors[:, 3].max() > 0.5
-    np.testing.assert_allclose(rgba.reshape(-1, 4), colors, atol=2e-6)
-    np.testing.assert_allclose(depth.ravel(), expected[0][1], rtol=1e-5)
+    found = rgba.reshape(-1, 4)
+    assert found[:, 3].max() > 0.5
+    colors = (expected[0]["color"] + expected[1]["color"]) / 2
+    opacities = 1 - (expected[0]["transmittance"] + expected[1]["transmittance"]) / 2
+    np.testing.assert_allclose(found[:, :3], colors, atol=2e-6)
+    np.testing.assert_allclose(found[:, 3], opacities, atol=2e-6)
+    np.testing.assert_allclose(depth.ravel(), expected[0]["depth"], rtol=1e-5)
 
 
 def test_a_volume_needs_a_channel_for_every_class() -> None:

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otzi.errors import UsageError
-from otzi.memory import format_bytes, parse_bytes, peak_memory_bytes, resident_memory_bytes
+from otzi.memory import (
+    PeakMemory,
+    format_bytes,
+    parse_bytes,
+    peak_memory_bytes,
+    resident_memory_bytes,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,3 +53,25 @@ def test_the_peak_is_that_of_this_process_alone() -> None:
     code = "from otzi.memory import peak_memory_bytes as p; print(p())"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(child.stdout) < large.nbytes / 2
+
+
+def test_a_peak_is_counted_from_its_beginning() -> None:
+    before = PeakMemory()
+    large = np.ones(2 * 10**8, np.uint8)
+    n_bytes = large.nbytes
+    del large
+    after = PeakMemory()
+    if not after.is_since_start:
+        pytest.skip("this system does not forget a peak")
+    assert before.peak_bytes - after.peak_bytes > n_bytes / 2
+    assert peak_memory_bytes() >= before.peak_bytes
+
+
+def test_a_peak_of_a_system_that_forgets_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("pathlib.Path.write_text", refuse)
+    peak = PeakMemory()
+    assert not peak.is_since_start
+    assert peak.peak_bytes >= resident_memory_bytes() / 2

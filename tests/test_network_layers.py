@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from otzi.networks.architectures import build, config_from_json
+from otzi.networks.batch_norm import BatchNorm
 from otzi.networks.layers import norm
 from otzi.networks.volume_norm import VolumeNorm
 from test_architectures import TINY, tile
 
 
 def test_norms_are_what_they_are_called() -> None:
-    assert type(norm("batch", 6)) is nn.BatchNorm3d
+    assert type(norm("batch", 6)) is BatchNorm
     assert type(norm("volume", 6)) is VolumeNorm
     groups = norm("group", 12)
     assert isinstance(groups, nn.GroupNorm)

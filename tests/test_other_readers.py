@@ -23,6 +23,7 @@ PRODUCTS = {
     "raw": "float32",  # lz4
     "probs/half": "float16",  # zstd-1
     "labels/hard": "uint8",  # zstd-3
+    "labels/soft": "uint8",  # lz4hc
 }
 
 
@@ -30,8 +31,8 @@ PRODUCTS = {
 def tomo(add_tomogram: Callable[..., Tomogram]) -> Tomogram:
     """Every encoding; one chunk of each product holds nothing."""
     tomo = add_tomogram(_volume(SHAPE, "float32"))
-    for product in ("probs/half", "labels/hard"):
-        channels = ("a", "b") if product == "probs/half" else None
+    for product in ("probs/half", "labels/hard", "labels/soft"):
+        channels = None if product == "labels/hard" else ("a", "b")
         shape = SHAPE if channels is None else (2, *SHAPE)
         with tomo.write(
             product,

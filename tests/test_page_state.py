@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,9 +25,10 @@ def state(*layers: VolumeLayer, **settings: Any) -> dict[str, Any]:
 
 
 def test_what_the_user_set_stays() -> None:
+    put = state(layer("a"), layer("b"))
     before = state(layer("a"), layer("b")) | {"position": [1, 2, 3], "crossSectionScale": 9}
     before["layers"][0] |= {"visible": False, "shaderControls": {"x": 1}}
-    merged = merged_state(before, state(layer("a"), layer("c"), layout="xy"))
+    merged = merged_state(before, state(layer("a"), layer("c"), layout="xy"), put)
     assert (merged["position"], merged["crossSectionScale"]) == ([1, 2, 3], 9)
     assert merged["layers"][0] == before["layers"][0]
     assert [one["name"] for one in merged["layers"]] == ["a", "c"]
@@ -38,14 +40,36 @@ def test_a_layer_of_other_data_or_another_shader_is_new(change: dict[str, str]) 
     before = state(layer("a"))
     before["layers"][0]["visible"] = False
     new = state(layer("a", **change))
-    assert merged_state(before, new)["layers"] == new["layers"]
+    assert merged_state(before, new, state(layer("a")))["layers"] == new["layers"]
 
 
 def test_the_open_tab_is_one_that_is_there() -> None:
+    put = state(layer("a"), layer("b"))
+    before = put | {"selectedLayer": {"layer": "b", "visible": True}}
+    merged = merged_state(before, state(layer("a"), layer("b")), put)
+    assert merged["selectedLayer"]["layer"] == "b"
+    assert merged_state(before, state(layer("a")), put)["selectedLayer"]["layer"] == "a"
+
+
+def test_what_the_user_left_as_it_was_follows() -> None:
+    put = state(layer("a"), layer("b"))
     before = state(layer("a"), layer("b"))
-    before["selectedLayer"] = {"layer": "b", "visible": True}
-    assert merged_state(before, state(layer("a"), layer("b")))["selectedLayer"]["layer"] == "b"
-    assert merged_state(before, state(layer("a")))["selectedLayer"]["layer"] == "a"
+    before["layers"][0]["shaderControls"] = {"x": 1}
+    new = state(replace(layer("a"), is_visible=False), layer("b"), layout="xy")
+    new["selectedLayer"]["layer"] = "b"
+    merged = merged_state(before, new, put)
+    assert merged["layers"][0] == before["layers"][0] | {"visible": False}
+    assert merged["selectedLayer"] == new["selectedLayer"]
+    assert merged["crossSectionScale"] == new["crossSectionScale"] < put["crossSectionScale"]
+
+
+@pytest.mark.parametrize("closed", [{"layer": "a"}, {"layer": "a", "visible": False}])
+def test_controls_that_were_closed_stay_closed(closed: dict[str, Any]) -> None:
+    put = state(layer("a"), layer("b"))
+    new = state(layer("b"))
+    new["selectedLayer"]["layer"] = "b"
+    merged = merged_state(put | {"selectedLayer": closed}, new, put)
+    assert merged["selectedLayer"] == new["selectedLayer"] | {"visible": False}
 
 
 def test_a_change_that_was_overtaken_is_made_again() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from otzi.classes import DEFAULT_CLASSES
 from otzi_viewers.pages import website
-from otzi_viewers.pages.curves import curves_svg, threshold_curves
+from otzi_viewers.pages.curves import curves_figure, threshold_curves
 from otzi_viewers.pages.listing import Entry, progress
 from otzi_viewers.pages.markup import KEYS, list_page, workspace_page
 from otzi_viewers.pages.thumbnails import Thumbnails
@@ -82,8 +82,9 @@ def test_keys_that_are_listed_are_those_of_the_script() -> None:
 
 def test_a_curve_runs_from_edge_to_edge_with_its_mean() -> None:
     curves = {"membrane": np.array([0, 0.5, np.nan, 1], np.float32), "none": np.full(3, np.nan)}
-    drawing = ElementTree.fromstring(curves_svg(curves, {"membrane": "#c79aab"}))
+    drawing, caption = ElementTree.fromstring(curves_figure(curves, {"membrane": "#c79aab"}))
     line, mean = list(drawing)
+    assert "".join(caption.itertext()) == "membrane 0.50"
     assert line.get("points") == "0.0,90.0 93.3,45.0 280.0,0.0"
     assert (mean.get("y1"), mean.get("y2")) == ("45.0", "45.0")
     assert line.get("stroke") == "#c79aab"

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from otzi.errors import ConfigurationError, CorruptShard, OtziError, UsageError, VerificationError
+from otzi.errors import (
+    ConfigurationError,
+    CorruptShard,
+    OtziError,
+    TemporaryFailure,
+    UsageError,
+    VerificationError,
+)
 from otzi_viewers.problems import page_problems
 
 
@@ -16,6 +23,7 @@ from otzi_viewers.problems import page_problems
         ("shader", ConfigurationError, "layer slices: its shader does not compile"),
         ("data", VerificationError, "layer slices cannot be shown: why so: run `otzi verify`"),
         ("chunks", CorruptShard, "why so: run `otzi verify`"),
+        ("graphics", TemporaryFailure, "reload the page"),
     ],
 )
 def test_each_kind_is_an_error_of_its_own(kind: str, error: type[OtziError], says: str) -> None:

@@ -78,6 +78,8 @@ def test_paths_are_relative_to_the_file() -> None:
         ([RAMPS, SEGMENT], "move segment/unet before it"),
         ([RENDER | {"output": "all.png"}], "one file for all tomograms"),
         ([RENDER | {"size": "big"}], "as 1280x960"),
+        ([RENDER | {"turntable": 24}], "name a .mp4"),
+        ([RENDER | {"turntable": 0, "output": "{tomogram}.mp4"}], "at least 1 frame"),
         ([{"stage": "pseudolabel", "name": "f", "scales": [0.4]}], "choose from"),
         ([{"stage": "ingest", "sources": ["a"], "preset": "tiny"}], "tiny"),
         ([VERB | {"output": "{tomogram}"}], "name no {output}"),
@@ -360,3 +362,29 @@ def test_a_collection_in_an_object_store_goes_the_same_way(
         }
         assert run_collection(url, stages).exit_code == 0
         assert read_stages(col.workspace) == rows
+
+
+def test_a_picture_is_drawn_where_the_run_computes(
+    add_tomogram: Callable[..., Tomogram], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tomo = add_tomogram(np.zeros((4, 5, 6), np.uint8))
+    with tomo.write("probs/u", dtype="u1", channels=tomo.classes.names, recipe={}) as writer:
+        writer[:, :, :, :] = np.zeros((3, 4, 5, 6), np.uint8)
+    said: list[list[str]] = []
+
+    def draw(verb: str, words: list[str], volume: Volume, output: Path, *_: Any) -> None:
+        said.append(words)
+        output.write_text(verb)
+
+    monkeypatch.setattr("otzi_pipelines.run.verb_stages._run", draw)
+    movie = RenderStage("u", tmp_path / "{tomogram}.mp4", name="movie", turntable=24)
+    path = tomo.collection.path
+    assert run_collection(path, pipeline(movie)).exit_code == 0
+    still = RenderStage("u", tmp_path / "{tomogram}.png")
+    assert run_collection(path, pipeline(movie, still), executor="processes:1").exit_code == 0
+    here, there = said
+    assert here[here.index("--turntable") + 1] == "24"
+    assert "--executor" not in here
+    assert there[there.index("--executor") + 1].startswith("tcp://127.0.0.1:")
+    assert "--turntable" not in there
+    assert (tmp_path / "ts_001.mp4").read_text() == "render"

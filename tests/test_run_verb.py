@@ -21,7 +21,7 @@ from mrc_files import mrc_bytes
 from otzi import filesystem
 from otzi.collection import open_collection
 from otzi.ledger.stages import read_stages
-from otzi_pipelines.run.plan import plan_run
+from otzi_pipelines.run.plan import Planned, RunPlan, plan_run
 from otzi_pipelines.run.progress import Began, Ended, Moved, Settled, Standing, Wanted
 from otzi_pipelines.run.table import LiveTable, standing_table
 from otzi_pipelines.run.volume import Shard, find_volumes, parse_shard
@@ -140,6 +140,19 @@ def test_estimates_go_by_voxels_and_by_what_was_measured(folder: Path, otzi: Otz
     assert item.seconds == pytest.approx(8 * float(np.median([s or 0 for s in seconds])))
 
 
+def test_a_plan_says_of_how_much_the_time_is_known() -> None:
+    known = Planned("a", "view", "to do", n_bytes=1000, seconds=90.0)
+    unknown = Planned("b", "view", "to do", n_bytes=1000)
+    never = "1 were never run, and nobody knows how long they take"
+    for items, said in (
+        ((known,), "1 to do, up to 1 kB, about 45 s; nothing"),
+        ((known, unknown), f"2 to do, up to 2 kB, about 45 s for 1 of them; {never}; nothing"),
+        ((unknown,), f"1 to do, up to 1 kB, {never}; nothing"),
+        ((), "0 to do, up to 0 B; nothing"),
+    ):
+        assert said in str(RunPlan(items, volumes_at_once=2))
+
+
 class ViewLike(Times):
     @property
     def key(self) -> str:
@@ -227,7 +240,9 @@ def _stopped(folder: Path, name: signal.Signals, seconds: float) -> tuple[int, f
     began = time.monotonic()
     out, err = process.communicate(timeout=60)
     assert "Traceback" not in err
-    return process.returncode, time.monotonic() - began, json.loads(out)
+    document = json.loads(out)
+    assert f"stopped, {document['left']} stages are left: the same command goes on" in err
+    return process.returncode, time.monotonic() - began, document
 
 
 @pytest.mark.faults
@@ -276,9 +291,25 @@ def test_the_table_counts_and_foretells() -> None:
     assert "15 s" in text
     assert "61 s so far, the time left is not known yet" in text
     standing(Ended("c", "view", "committed", 4.0))
-    with LiveTable(standing, console):
+    with LiveTable(standing, console, lambda: False):
         pass
     assert "about 17 s left" in output.getvalue()
+    with LiveTable(standing, console, lambda: True):
+        pass
+    assert "stopping: what is soon done may be" in output.getvalue()
+
+
+def test_a_narrow_terminal_still_names_the_stages() -> None:
+    standing = Standing(2)
+    names = ("pseudolabel/forest", "segment/unet", "objects/membranes")
+    standing(Wanted(2, dict.fromkeys(names, 2)))
+    for id_ in ("a_long_name_of_a_tomogram", "another_long_name_of_one"):
+        standing(Began(id_, names[1], 1))
+    output = StringIO()
+    RichConsole(file=output, width=72).print(standing_table(standing, 1.0))
+    rows = output.getvalue().splitlines()
+    assert [row.split()[0] for row in rows if "/" in row] == list(names)
+    assert len([row for row in rows if "of 2" in row]) == len(names)
 
 
 def test_the_watchdog_barks_after_20_usual_pauses_but_not_before_the_least() -> None:

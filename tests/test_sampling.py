@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from otzi_viewers.render.reference_fields import keyed_uniform
 from otzi_viewers.render.sampling import ball_points, subpixel_offset
-from references import keyed_uniform
 
 
 def test_draws_are_uniform_and_do_not_hang_together() -> None:

@@ -280,9 +280,13 @@ def test_two_classes_of_three(tomo: Tomogram, tmp_path: Path) -> None:
 
 
 def needed(shape: Zyx, model: TorchModel, workers: int) -> int:
-    """Give the bytes beside those of the process: two of each waiting voxel, and the network's."""
+    """Give the bytes beside those of the process.
+
+    They are two of each waiting voxel, four of each count of 256 codes, and the network's.
+    """
     waiting = BlockPlan(TilePlan(shape, 16, 4)).frontier_bytes(2 * workers, 3)
-    return 10**8 + waiting + workers * model.memory_bytes((16, 16, 16))
+    counts = 3 * shape[0] * 256 * 4
+    return 10**8 + counts + waiting + workers * model.memory_bytes((16, 16, 16))
 
 
 @pytest.mark.parametrize(("workers", "spare", "expected"), [(4, 0, 4), (4, -1, 3), (1, 0, 1)])

@@ -16,6 +16,7 @@ from otzi.networks.weights import load_model
 from otzi.tiles.ensemble import Ensemble, ensemble_of
 from otzi_pipelines.segment.report import read_report
 from otzi_pipelines.segment.segmentation import segment
+from otzi_pipelines.segment.verb import _gpus
 from test_segment import SHAPE, TILES, make_model, stored
 
 if TYPE_CHECKING:
@@ -125,6 +126,18 @@ def test_a_worker_s_refusal_names_tile_and_model(
         segment(tomo, sick, name="net", executor=processes, **TILES)
     assert not tomo.has("probs/net")
     assert not list((tomo.collection.path / ".staging").glob("*.journal"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "expected"),
+    [("processes", "auto", 3), ("processes", "cpu", None), ("tcp", "cuda", None)],
+)
+def test_a_gpu_has_one_process_of_its_machine(
+    monkeypatch: pytest.MonkeyPatch, kind: str, device: Any, expected: int | None
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert _gpus(kind, device) == expected
 
 
 def test_the_verb_on_processes(

@@ -64,6 +64,17 @@ def test_a_disk_that_fills_up_leaves_nothing_half_made(
     assert audit(disk / "c").findings == []
 
 
+def test_a_full_disk_is_read(disk: Path, source: Path, otzi: Otzi) -> None:
+    """Not a byte is left for the files that SQLite wants beside a catalog even to read it."""
+    assert otzi("ingest", disk / "c", source).code == 0
+    (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free))
+    for verb, says in (("ls", "b  140"), ("status", "1 published"), ("verify", "0 damaged")):
+        run = otzi(verb, disk / "c")
+        assert (run.code, says in run.out) == (0, True), run
+    (disk / "ballast").unlink()
+    assert otzi("ingest", disk / "c", source).code == 0
+
+
 def test_a_read_only_disk_is_read_and_named(disk: Path, source: Path, otzi: Otzi) -> None:
     assert otzi("ingest", disk / "c", source).code == 0
     other = source.with_name("a.mrc")

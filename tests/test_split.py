@@ -17,13 +17,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from labelled import add_labels, shells
-from otzi.collection import open_collection
-from otzi.errors import AccessDenied, ConfigurationError, NotFoundError, UsageError
+from otzi.collection import create_collection, open_collection
+from otzi.errors import AccessDenied, ConfigurationError, Locked, NotFoundError, UsageError
 from otzi.events import Event, Noted, Warned
+from otzi.networks.weights import load_card
+from otzi.split import PARTS, Part, Split, read_split, write_split
 from otzi.store.groups import write_group
 from otzi_pipelines.train.data import roles, training_data
 from otzi_pipelines.train.settings import TrainSettings
-from otzi_pipelines.train.split import PARTS, Part, Split, read_split, split_evenly, write_split
+from otzi_pipelines.train.split import split_evenly
 from otzi_pipelines.train.split_verb import command
 from otzi_pipelines.train.training import train
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
     from otzi.collection import Collection
     from otzi.tomogram import Tomogram
+
+    Otzi = Callable[..., Any]
 
 SHAPE = (16, 36, 20)
 SETTINGS = TrainSettings(
@@ -112,6 +116,39 @@ def test_it_is_kept_in_the_collection(collection: Collection) -> None:
         read_split(collection)
 
 
+def test_it_is_kept_in_an_object_store_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = pytest.importorskip("otzi.store.objects")
+    remote = create_collection("memory://split/c")
+    write_split(remote, SPLIT)
+    moved = SPLIT.moved(["ts_0"], "test")
+    write_split(remote, moved)
+    assert read_split(open_collection("memory://split/c")) == moved
+    # Another one writes between the look at what is there and the writing.
+    state = objects.ObjectPath.state
+
+    def late(self: Any) -> Any:
+        seen = state(self)
+        self.put(b"{}", replacing=seen)
+        return seen
+
+    monkeypatch.setattr(objects.ObjectPath, "state", late)
+    with pytest.raises(Locked, match=r"split/zarr.json is being changed by somebody else.* retry"):
+        write_split(remote, SPLIT)
+
+
+def test_ls_and_info_show_the_part(tomograms: Collection, otzi: Otzi) -> None:
+    assert json.loads(otzi("ls", tomograms.path, "--json").out)["tomograms"][0]["part"] is None
+    write_split(tomograms, SPLIT)
+    rows = json.loads(otzi("ls", tomograms.path, "--json").out)["tomograms"]
+    shown = {row["id"]: row["part"] for row in rows if row["part"]}
+    assert shown == SPLIT.parts
+    lines = otzi("ls", tomograms.path).out.splitlines()
+    assert "ts_2  16 × 36 × 20  10 Å  test  raw, labels/net" in lines
+    assert "ts_4  16 × 36 × 20  10 Å  raw, labels/net" in lines
+    assert "  part of the split: val\n" in otzi("info", tomograms.path, "ts_1").out
+    assert "part of the split" not in otzi("info", tomograms.path, "ts_4").out
+
+
 def test_parts_by_the_verb(tomograms: Collection) -> None:
     assert "has no split: otzi split" in run(tomograms).stderr
     first = run(tomograms, "--train", 0.5, "--val", 0.25, "--test", 0.25, "--json")
@@ -165,6 +202,45 @@ def test_no_training_sees_what_is_kept_from_it(tomograms: Collection, tmp_path: 
     assert again == whole
     assert [entry["id"] for entry in whole.training["tomograms"]] == ["ts_0", "ts_3", "ts_1"]
     assert whole.training["judged_by"] == ["ts_1"]
+
+
+@pytest.mark.parametrize(
+    ("named", "error", "says"),
+    [
+        (["ts_0", "ts_2"], UsageError, "ts_2 is kept for the test: leave it out, or otzi split"),
+        (["ts_0", "ts_4"], UsageError, "ts_4 has no part in the split: leave it out, or otzi"),
+        (["ts_0", "unlabelled"], NotFoundError, "unlabelled has no labels/net: make them with"),
+        (["ts_0", "ts_9"], NotFoundError, "no tomogram 'ts_9'"),
+        (["ts_1"], NotFoundError, "none of ts_1, which have labels/net, is in part train"),
+    ],
+)
+def test_who_is_named_is_no_way_around_the_split(
+    tomograms: Collection, named: list[str], error: type[Exception], says: str
+) -> None:
+    write_split(tomograms, SPLIT)
+    with pytest.raises(error, match=says):
+        roles(tomograms, "net", pytest.fail, named)
+
+
+def test_only_who_is_named_is_learnt_from(
+    tomograms: Collection, tmp_path: Path, otzi: Otzi
+) -> None:
+    write_split(tomograms, SPLIT)
+    config = tmp_path / "t.toml"
+    config.write_text(
+        "steps = 1\nbatch = 1\ncrop_voxels = 16\ngrid_voxels = 8\nvalidation_crops = 1\n"
+        "width = 2\nlevels = 2\n"
+    )
+    train_ = ("train", tomograms.path, "--labels", "net", "--config", config, "--device", "cpu")
+    done = otzi(*train_, "--model", tmp_path / "m", "ts_3", "ts_1", "ts_3")
+    assert done.code == 0, done.err
+    training = load_card(tmp_path / "m").training
+    assert [entry["id"] for entry in training["tomograms"]] == ["ts_3", "ts_1"]
+    assert training["judged_by"] == ["ts_1"]
+    refused = otzi(*train_, "--model", tmp_path / "n", "ts_3", "ts_2")
+    assert refused.code == 2
+    assert "ts_2 is kept for the test" in refused.err
+    assert not (tmp_path / "n").exists()
 
 
 def test_a_model_to_start_from_that_has_seen_the_test_is_told(

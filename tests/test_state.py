@@ -29,8 +29,12 @@ def test_positions_follow_the_names_of_the_dimensions() -> None:
 def test_the_whole_is_seen_at_first() -> None:
     state = STATE.to_json()
     longest = 100 * 20 / 8
-    assert state["crossSectionScale"] * 400 == pytest.approx(longest)
+    assert state["crossSectionScale"] * 340 == pytest.approx(longest)
     assert state["projectionScale"] > longest
+    alone = replace(STATE, layout="xy")
+    assert alone.to_json()["crossSectionScale"] * 660 == pytest.approx(longest)
+    beside = replace(alone, columns=(("raw",), ("raw",)))
+    assert beside.to_json()["crossSectionScale"] * 340 == pytest.approx(longest)
 
 
 def test_channels_are_seen_together() -> None:

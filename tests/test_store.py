@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numcodecs.blosc
 import numpy as np
 import pytest
 import zarr
@@ -22,7 +23,7 @@ from otzi.store.shards import ArrayWriter
 from references import mean_level, mode_level
 
 DTYPES = ("uint8", "int8", "int16", "uint16", "float16", "float32")
-ENCODINGS = ("lz4", "plain", "zstd-1", "zstd-3")
+ENCODINGS = ("lz4", "lz4hc", "bitplanes", "plain", "zstd-1", "zstd-3")
 
 
 def _write(folder: Path, values: np.ndarray, grid: LevelGrid, name: str, seed: int) -> bytes:
@@ -176,3 +177,20 @@ def test_noise_is_not_compressed_hard_and_labels_are() -> None:
     assert encoding_for("raw", np.dtype("f4")).name == "lz4"
     assert encoding_for("raw", np.dtype("f2")).name == "plain"
     assert encoding_for("labels", np.dtype("u1")).name == "zstd-3"
+    assert encoding_for("labels", np.dtype("u1"), has_channels=True).name == "lz4hc"
+    assert encoding_for("view", np.dtype("u1")).name == "bitplanes"
+
+
+@pytest.mark.parametrize("name", ["lz4", "lz4hc", "bitplanes"])
+def test_the_bytes_of_a_chunk_do_not_depend_on_threads(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Blosc takes threads of its own where it is called from the main thread.
+    monkeypatch.setattr(numcodecs.blosc, "use_threads", None)
+    n_threads = numcodecs.blosc.set_nthreads(8)
+    try:
+        steps = np.random.default_rng(0).integers(-2, 3, (8, 64, 64, 64))
+        chunk = np.cumsum(steps, axis=-1).astype(np.uint8)
+        assert len({Encoding(name).encode(chunk) for _ in range(100)}) == 1
+    finally:
+        numcodecs.blosc.set_nthreads(n_threads)

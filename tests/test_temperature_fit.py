@@ -18,9 +18,9 @@ from otzi.box import Box
 from otzi.metrics import Agreement
 from otzi.networks.architectures import build, config_from_json
 from otzi.networks.weights import ModelCard, load_card, load_model, save_model, write_card
+from otzi.split import Split, write_split
 from otzi.temperature import tempered
 from otzi_pipelines.evaluate.segmentation import comparable
-from otzi_pipelines.train.split import Split, write_split
 
 if TYPE_CHECKING:
     from collections.abc import Callable

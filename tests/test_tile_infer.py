@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,10 @@ import torch
 from otzi.errors import DeviceUnavailable, MemoryBudgetError, UsageError
 from otzi.execute import Threads
 from otzi.tiles import infer
+from otzi.tiles.blocks import BlockPlan
 from otzi.tiles.capability import Capability, capability, fitting_batch
 from otzi.tiles.infer import TorchModel, choose_device
+from otzi.tiles.plan import TilePlan
 from test_tile_ensemble import make
 
 if TYPE_CHECKING:
@@ -80,34 +83,37 @@ def test_other_failures_stay_what_they_are(
 
 
 def test_a_processor_takes_a_tile_at_a_time_in_float32(model: TorchModel) -> None:
-    expected = Capability(f"torch {torch.__version__} on cpu", 1, blends_on_device=False)
-    assert capability(None, model, (8, 8, 8)) == expected
+    plan = TilePlan((20, 20, 20), 8, 2)
+    expected = Capability(f"torch {torch.__version__} on cpu", 1, BlockPlan(plan))
+    assert capability(None, model, plan) == expected
     threads = Threads(1)
-    assert capability(threads, model, (8, 8, 8)) == expected
+    assert capability(threads, model, plan) == expected
     threads.close()
-
-
-def test_a_batch_for_a_device_is_tried_in_the_size_that_the_network_takes(
-    model: TorchModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried = list[tuple[int, ...]]()
-
-    def infer(self: TorchModel, tiles: np.ndarray, /) -> np.ndarray:
-        tried.append(tiles.shape)
-        if len(tiles) > 4:
-            raise MemoryBudgetError("too many")
-        return tiles
-
-    monkeypatch.setattr(TorchModel, "blends_on_device", True)
-    monkeypatch.setattr(TorchModel, "__call__", infer)
-    assert capability(None, model, (7, 8, 8)).batch == 4
-    assert tried == [(n, 1, 8, 8, 8) for n in (16, 8, 4)]
+    assert capability(None, model, plan, (1, 2, 2)).blocks == BlockPlan(plan, (1, 2, 2))
 
 
 def test_copies_in_one_process_are_one_model(model: TorchModel) -> None:
     one, other = (pickle.loads(pickle.dumps(model)) for _ in range(2))
     assert one is other
     np.testing.assert_array_equal(one(TILE), model(TILE))
+
+
+def test_threads_that_begin_together_load_one_model(
+    model: TorchModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_loaded, load = list[int](), infer.load_model
+
+    def counted(*arguments: object, **how: object) -> TorchModel:
+        n_loaded.append(1)
+        return load(*arguments, **how)  # type: ignore[arg-type]
+
+    sent = pickle.dumps(model)
+    monkeypatch.setattr(infer, "load_model", counted)
+    infer._loaded.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(pickle.loads, [sent] * 4))
+    assert len(n_loaded) == 1
+    assert len({id(one) for one in found}) == 1
 
 
 def test_a_model_replaced_in_the_meantime_is_refused(model: TorchModel, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from otzi.metrics import Agreement
 from otzi.networks.weights import ModelCard, load_card, load_model
 from otzi.normalise import MIN_MAX
 from otzi.tiles.graph import predict_tiles
+from otzi_pipelines.train.checkpoint import Checkpoint
 from otzi_pipelines.train.settings import TrainSettings
 from otzi_pipelines.train.training import train
 
@@ -295,8 +296,11 @@ def test_a_head_of_other_classes_is_new_even_where_it_would_fit(
 
 def test_a_loss_that_is_no_number_ends_it(tomo: Tomogram, model: Path) -> None:
     with pytest.raises(ModelError, match=r"the loss is nan: .*take a learning_rate below 1e\+30"):
-        run(tomo.collection, model, replace(SHORT, learning_rate=1e30))
+        run(tomo.collection, model, replace(SHORT, learning_rate=1e30, checkpoint_every=1))
     assert not (model / "model.json").exists()
+    kept = Checkpoint.read(model / "checkpoint")
+    assert kept.step >= 1
+    assert all(tensor.isfinite().all() for tensor in kept.network.values())
 
 
 def test_labels_must_be_there(tomo: Tomogram, model: Path) -> None:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from otzi.classes import DEFAULT_CLASSES
 from otzi.errors import ConfigurationError
 from otzi.networks.architectures import build, config_from_json
 from otzi.networks.published import NanoOetziConfig
 from otzi.networks.weights import ModelCard
+from otzi.settings import load_settings
 from otzi.tiles.infer import TorchModel
 from otzi_pipelines.train.network import first_network, network_config
 from otzi_pipelines.train.settings import TrainSettings
@@ -102,6 +104,13 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(ConfigurationError, match=names):
         network_config(settings(**changes), 3, origin)
+
+
+def test_the_recipe_of_the_phantoms_is_one_for_their_classes() -> None:
+    recipe = load_settings(TrainSettings, Path(__file__).parent / "bench" / "phantom.toml")
+    assert network_config(recipe, len(DEFAULT_CLASSES)).width == recipe.width
+    with pytest.raises(ConfigurationError, match="class_weights has 4 values for 2 classes"):
+        network_config(recipe, 2)
 
 
 def test_a_seed_decides_the_first_weights() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from otzi.errors import ConfigurationError, MemoryBudgetError
-from otzi_viewers.render.density import normalised_density
+from otzi_viewers.render.density import low_passed, normalised_density
 from otzi_viewers.render.scene import Density
 from otzi_viewers.render.source import VolumeSource
 from otzi_viewers.render.transfer import transfer_of
@@ -139,3 +139,19 @@ def test_the_occluder_is_the_mean_of_what_is_drawn(shape, seed) -> None:
     for z, y, x in np.ndindex(found.shape):
         block = drawn[2 * z : 2 * z + 2, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2]
         assert abs(found[z, y, x] / 255 - block.mean()) <= 0.5 / 255 + 1e-5
+
+
+@settings(max_examples=40)
+@given(st.tuples(*[st.integers(1, 7)] * 3), st.integers(0, 3), st.integers(0, 99))
+def test_the_low_pass_is_the_mean_of_neighbours_axis_by_axis(shape, times, seed) -> None:
+    values = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    given_values = values.copy()
+    expected = values
+    for axis in [0, 1, 2] * times:
+        padded = np.pad(expected, [(int(a == axis),) * 2 for a in range(3)], mode="edge")
+        first, middle, last = (
+            np.take(padded, range(start, start + shape[axis]), axis) for start in range(3)
+        )
+        expected = (first + middle + last) * np.float32(1 / 3)
+    np.testing.assert_array_equal(low_passed(values, times), expected)
+    np.testing.assert_array_equal(values, given_values)

@@ -114,6 +114,22 @@ def test_what_was_ingested_by_hand_is_tried_again_by_hand(
     assert "bad" in otzi("quarantine", "list", tmp_path / "c").out
 
 
+def test_what_a_pipeline_left_out_is_tried_again_by_its_next_run(
+    tmp_path: Path, incoming: Path, otzi: Otzi
+) -> None:
+    (incoming / "bad.mrc").write_bytes(b"nothing " * 999)
+    (tmp_path / "p.toml").write_text(f'[[stage]]\nstage = "ingest"\nsources = ["{incoming}"]\n')
+    assert otzi("run", tmp_path / "c", tmp_path / "p.toml").code == 5
+    run = otzi("quarantine", "retry", tmp_path / "c", "bad.mrc")
+    assert (run.code, run.err) == (0, "")
+    assert "bad ingest" in run.out
+    (incoming / "bad.mrc").write_bytes(volume_bytes(1))
+    assert otzi("run", tmp_path / "c", tmp_path / "p.toml").code == 0
+    assert json.loads(otzi("quarantine", "list", tmp_path / "c", "--json").out) == {
+        "quarantined": []
+    }
+
+
 def test_a_stage_is_tried_again_and_the_pipeline_is_run_for_it(
     tmp_path: Path, incoming: Path, otzi: Otzi
 ) -> None:

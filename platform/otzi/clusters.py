@@ -47,6 +47,9 @@ WORKER_SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.terminate": 0.95,
     # A worker that dies takes blameless tasks with it.
     "distributed.scheduler.allowed-failures": 10,
+    # What the scheduler remembers of the past, which grows with every task until it is full.
+    "distributed.admin.low-level-log-length": 100,
+    "distributed.diagnostics.computations.max-history": 10,
     "distributed.nanny.pre-spawn-environ": {
         "MALLOC_TRIM_THRESHOLD_": 65536,
         "OMP_NUM_THREADS": 1,
@@ -60,6 +63,9 @@ WORKER_SETTINGS: dict[str, Any] = {
 
 CALLED_OFF = "called off by otzi"
 """Why a future is cancelled whose message is meant for whoever waits."""
+
+_CONNECTION_LOST = "scheduler-connection-lost"
+"""Dask's word for why a future is cancelled."""
 
 _CONNECT_SECONDS = 10
 _LOOK_MS = 2000
@@ -99,6 +105,12 @@ class DaskExecutor:
         """Take a `distributed.Client`, and the cluster that is to be closed with it."""
         self._client = client
         self._cluster = cluster
+
+    @property
+    def address(self) -> str:
+        """Where another process reaches the same workers: ``tcp://HOST:PORT``."""
+        with _lost(self._client):
+            return str(self._client.scheduler.address)
 
     @property
     def n_workers(self) -> int:
@@ -334,11 +346,14 @@ def _lost(client: Any) -> Iterator[None]:
             f"a task ended {error.allowed_failures + 1} workers, one after another: most likely "
             "they have too little memory; give them more, or run fewer at the same time"
         ) from error
-    except (CancelledError, OSError) as error:
-        if getattr(error, "reason", None) == CALLED_OFF:
+    except (AttributeError, CancelledError, OSError) as error:
+        reason = getattr(error, "reason", None)
+        if reason == CALLED_OFF:
             raise ExecutorUnavailable(error.msg) from error  # type: ignore[union-attr]
-        # A call may see the closed connection before the client itself does.
-        if client.status == "running" and not isinstance(error, CommClosedError):
+        # A call may see the closed connection before the client itself does, which has no scheduler
+        # while it looks for one, and runs again once there is another.
+        is_lost = reason == _CONNECTION_LOST or isinstance(error, CommClosedError)
+        if client.status == "running" and not is_lost:
             raise
         raise ExecutorUnavailable(
             "the Dask scheduler is gone: start it again and run the command once more, what is "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["Collection", "create_collection", "is_collection", "open_collection"]
 
 FORMAT = 1
+
+_HALF_MADE = re.compile(r"tomograms(/zarr\.json)?|(tomograms/)?zarr\.json\..*\.partial")
+"""What lies in a folder where somebody was killed while making a collection."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def create_collection(
         If something is there already.
     """
     path = as_location(path)
-    if path.exists() and not (isinstance(path, Path) and path.is_dir() and not any(path.iterdir())):
+    if not _is_free(path):
         what = "a collection already" if is_collection(path) else "there and no collection"
         raise CannotCreate(f"{path} is {what}: choose a new or empty folder")
     if classes is None:
@@ -147,6 +151,16 @@ def open_collection(path: str | Location, mode: Literal["r", "r+"] = "r") -> Col
     if mode == "r+" and isinstance(path, Path):
         reconcile(path)
     return Collection(path, ClassTable.from_json(attributes["classes"]), writable=mode == "r+")
+
+
+def _is_free(path: Location) -> bool:
+    """Tell whether a collection can be made: nothing is there, or what a kill left of one."""
+    if not isinstance(path, Path):
+        return not path.exists()
+    if not path.exists():
+        return True
+    there = (found.relative_to(path).as_posix() for found in path.rglob("*"))
+    return path.is_dir() and all(map(_HALF_MADE.fullmatch, there))
 
 
 def is_collection(path: Location) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import platform
@@ -16,10 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from otzi.cli import verb
+from otzi.collection import open_collection
 from otzi.console import Console
-from otzi.errors import ConfigurationError, UsageError
+from otzi.cuda_device import find_cuda_device
+from otzi.errors import ConfigurationError, DeviceUnavailable, UsageError, VerificationError
 from otzi.filesystem import file_system
-from otzi.ledger.sqlite import check_place, ledger_path
+from otzi.ledger.sqlite import check_place, largest_bytes, ledger_path
 from otzi.memory import available_memory_bytes, format_bytes, usable_cores
 
 if TYPE_CHECKING:
@@ -33,6 +36,10 @@ _OLDEST_SQLITE = (3, 24, 0)
 _LEAST_MEMORY_BYTES = 2 * 10**9
 _LEAST_DISK_BYTES = 10 * 10**9
 _LIBRARIES = ("zarr", "dask", "distributed", "numcodecs", "numba", "numpy", "scipy", "xarray")
+_FEWEST_WATCHES = 8192
+_INOTIFY = Path("/proc/sys/fs/inotify/max_user_watches")
+_TIMEX_BYTES = 512
+_CLOCK_IS_FREE = 5  # TIME_ERROR of adjtimex(2)
 _EXTRAS = {"torch": "train", "safetensors": "train", "neuroglancer": "view"}
 
 
@@ -60,9 +67,12 @@ def checks(collection: Path | None) -> Iterator[Check]:
     yield _memory()
     yield from _disk(collection or Path())
     yield _sqlite()
+    yield _clock()
+    yield _inotify()
     yield _numba_cache()
     yield _compiler()
     yield _cuda()
+    yield _drawing()
     yield _browser()
 
 
@@ -70,7 +80,7 @@ def checks(collection: Path | None) -> Iterator[Check]:
 def doctor(
     console: Console,
     collection: Annotated[
-        Path | None, typer.Argument(help="Look at the disk of this collection.")
+        str | None, typer.Argument(help="Look at the disk of this collection, or its store.")
     ] = None,
     viewable: Annotated[
         bool,
@@ -82,7 +92,14 @@ def doctor(
     """Show what this machine can do, with a remedy for what it cannot."""
     if viewable and collection is None:
         raise UsageError("--viewable: name the collection or the OME-Zarr image to look at")
-    found = list(_viewable(collection) if viewable and collection else checks(collection))
+    if viewable:
+        found = list(_viewable(Path(collection or "")))
+    elif collection and "://" in collection:
+        place = open_collection(collection)
+        n = len(place.ids)
+        found = [Check("object store", "ok", f"{n} tomograms"), *checks(place.workspace)]
+    else:
+        found = list(checks(Path(collection) if collection else None))
     lines = []
     for check in found:
         lines.append(f"{check.state:<8} {check.what:<14} {check.found}")
@@ -128,12 +145,17 @@ def _memory() -> Check:
 def _disk(folder: Path) -> Iterator[Check]:
     there = _nearest(folder)
     free = shutil.disk_usage(there).free
-    is_enough = free >= _LEAST_DISK_BYTES
+    largest, damage = 0, ""
+    try:
+        largest = largest_bytes(folder)
+    except VerificationError as error:
+        damage = str(error)
+    is_enough = free >= max(_LEAST_DISK_BYTES, 2 * largest)
     yield Check(
         "free disk",
         "ok" if is_enough else "warning",
         f"{format_bytes(free)} at {there}",
-        "" if is_enough else "free some: a tomogram takes 1.2 times its MRC file",
+        "" if is_enough else _more_room(largest),
     )
     yield Check("file system", "ok", file_system(there) or "unknown")
     if not os.access(there, os.W_OK):
@@ -143,7 +165,8 @@ def _disk(folder: Path) -> Iterator[Check]:
     except ConfigurationError as error:
         yield Check("catalog", "warning", "reading works, writing does not", str(error))
     else:
-        yield Check("catalog", "ok", str(ledger_path(folder)))
+        state: Literal["ok", "warning"] = "warning" if damage else "ok"
+        yield Check("catalog", state, str(ledger_path(folder)), damage)
 
 
 def _sqlite() -> Check:
@@ -152,6 +175,38 @@ def _sqlite() -> Check:
         oldest = ".".join(map(str, _OLDEST_SQLITE))
         return Check("SQLite", "error", found, f"use a Python with SQLite {oldest} or later")
     return Check("SQLite", "ok", found)
+
+
+def _more_room(largest: int) -> str:
+    if largest:
+        return (
+            f"free some: the largest tomogram takes {format_bytes(largest)} and is made beside it"
+        )
+    return "free some: a tomogram takes 1.2 times its MRC file"
+
+
+def _clock() -> Check:
+    """Tell whether something keeps the clock: leases of several machines end by it."""
+    adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None) if sys.platform == "linux" else None
+    state = adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)) if adjtimex else -1
+    if state < 0:  # services may be kept from it
+        return Check("clock", "ok", "cannot tell who keeps it")
+    if state == _CLOCK_IS_FREE:
+        remedy = "start chronyd or systemd-timesyncd where several machines share a ledger"
+        return Check("clock", "warning", "no time server keeps it", remedy)
+    return Check("clock", "ok", "kept by a time server")
+
+
+def _inotify() -> Check:
+    """Tell how many folders `otzi watch --wake` can be told of; without it looks are enough."""
+    try:
+        n = int(_INOTIFY.read_text())
+    except (OSError, ValueError):
+        return Check("inotify", "ok", "none: `otzi watch` looks by the clock alone")
+    if n < _FEWEST_WATCHES:
+        remedy = f"for --wake on many folders: sysctl fs.inotify.max_user_watches={_FEWEST_WATCHES}"
+        return Check("inotify", "warning", f"{n} folders", remedy)
+    return Check("inotify", "ok", f"{n} folders")
 
 
 def _numba_cache() -> Check:
@@ -174,12 +229,12 @@ def _compiler() -> Check:
     found = shutil.which(name) or shutil.which("g++") or shutil.which("clang++")
     if found:
         return Check("C++ compiler", "ok", found)
-    remedy = "install g++ or clang++: renderers in C++ are built with it"
+    remedy = "install g++ or clang++: without one, pictures are small and take long"
     return Check("C++ compiler", "warning", "none", remedy)
 
 
 def _cuda() -> Check:
-    remedy = "networks and pictures are made on the CPU; nothing is missing but speed"
+    remedy = "networks run on the CPU; nothing is missing but speed"
     if importlib.util.find_spec("torch") is None:
         return Check("CUDA", "warning", "cannot tell without torch", remedy)
     import torch
@@ -188,6 +243,15 @@ def _cuda() -> Check:
         return Check("CUDA", "warning", "no device", remedy)
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return Check("CUDA", "ok", ", ".join(names))
+
+
+def _drawing() -> Check:
+    try:
+        found = find_cuda_device()
+    except DeviceUnavailable as error:
+        reason, _, remedy = str(error).partition(": ")
+        return Check("drawing", "warning", f"on the CPU: {reason}", remedy)
+    return Check("drawing", "ok", f"on {found}, {found.compiler}")
 
 
 def _browser() -> Check:

@@ -34,6 +34,7 @@ _MADE_BY = {
     "labels": "pseudolabel",
     "probs": "segment",
     "ramps": "ramps",
+    "objects": "objects",
     "reports": "segment",
 }
 

@@ -11,8 +11,10 @@ from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
 from otzi.memory import format_bytes
+from otzi.split import read_split
 
 if TYPE_CHECKING:
+    from otzi.split import Split
     from otzi.tomogram import Tomogram
 
 __all__ = ["info", "ls", "path"]
@@ -22,11 +24,12 @@ __all__ = ["info", "ls", "path"]
 def ls(console: Console, collection: CollectionArgument) -> None:
     """List the tomograms of a collection and the products of each."""
     col = open_collection(collection)
-    rows = [_summary(tomo) for tomo in col]
+    split = read_split(col)
+    rows = [_summary(tomo, split) for tomo in col]
     document = {"classes": list(col.classes.names), "tomograms": rows}
     text = "\n".join(
         f"{row['id']}  {_extent(row['shape'])}  {row['spacing_angstrom'][2]:g} Å  "
-        f"{', '.join(row['products'])}"
+        f"{row['part'] + '  ' if row['part'] else ''}{', '.join(row['products'])}"
         for row in rows
     )
     console.result(document, text)
@@ -35,14 +38,17 @@ def ls(console: Console, collection: CollectionArgument) -> None:
 @verb
 def info(console: Console, collection: CollectionArgument, tomogram: TomogramArgument) -> None:
     """Show one tomogram: its size, statistics and products."""
-    tomo = open_collection(collection)[tomogram]
-    document = _summary(tomo)
+    col = open_collection(collection)
+    tomo = col[tomogram]
+    document = _summary(tomo, read_split(col))
     document["statistics"] = tomo.attributes("raw").get("statistics", {})
     document["products"] = {name: _product(tomo, name) for name in tomo.products}
     lines = [
         f"{tomo.id}: {_extent(tomo.shape)} voxels (z, y, x) of "
         f"{_extent([f'{v:g}' for v in tomo.spacing_angstrom])} Å"
     ]
+    if document["part"]:
+        lines.append(f"  part of the split: {document['part']}")
     for key, value in document["statistics"].items():
         lines.append(f"  {key}: {value}")
     for name, entry in document["products"].items():
@@ -62,12 +68,13 @@ def path(
     console.result({"path": str(folder)}, str(folder))
 
 
-def _summary(tomo: Tomogram) -> dict[str, Any]:
+def _summary(tomo: Tomogram, split: Split | None) -> dict[str, Any]:
     return {
         "id": tomo.id,
         "shape": list(tomo.shape),
         "spacing_angstrom": list(tomo.spacing_angstrom),
         "products": list(tomo.products),
+        "part": split.parts.get(tomo.id) if split else None,
     }
 
 

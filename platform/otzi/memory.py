@@ -8,10 +8,13 @@ import re
 import resource
 import sys
 from pathlib import Path
+from threading import Lock
+from weakref import WeakSet
 
 from otzi.errors import UsageError
 
 __all__ = [
+    "PeakMemory",
     "available_memory_bytes",
     "format_bytes",
     "give_back_freed_memory",
@@ -27,6 +30,10 @@ _MMAP_THRESHOLD = -3
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_lock = Lock()
+_before_reset = 0
+_meters: WeakSet[PeakMemory] = WeakSet()
+
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
 
 
@@ -60,6 +67,53 @@ def peak_memory_bytes() -> int:
     Not ``ru_maxrss`` where there is better: that one counts the parent, too, up to the moment in
     which it started this program.
     """
+    return max(_before_reset, _peak_since_reset())
+
+
+class PeakMemory:
+    """The largest resident set of this process since this was made; any number at a time.
+
+    Linux forgets its own record when it is asked to; elsewhere the peak is that of the process.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        with _lock:
+            _keep_peak()
+            self.is_since_start = _reset_peak()
+            """Whether what was before does not count."""
+            _meters.add(self)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The peak up to now."""
+        with _lock:
+            return max(self._bytes, _peak_since_reset())
+
+    def keep(self, peak_bytes: int) -> None:
+        """Take note of a peak that the system is about to forget."""
+        self._bytes = max(self._bytes, peak_bytes)
+
+
+def _keep_peak() -> None:
+    """Have everybody note the peak since the last reset."""
+    global _before_reset
+    peak = _peak_since_reset()
+    _before_reset = max(_before_reset, peak)
+    for meter in _meters:
+        meter.keep(peak)
+
+
+def _reset_peak() -> bool:
+    """Have the system count the peak anew from here, and tell whether it can."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _peak_since_reset() -> int:
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:

@@ -81,10 +81,12 @@ def status(
     if any(one.n_left for one in stages):
         left = whole_seconds_left(stages)
         lines.append("time left    " + ("not known yet" if left is None else format_seconds(left)))
+    left_out = {report["id"] for report in quarantined}
+    left_out |= {row.tomogram for row in rows if row.state == "quarantined"}
     n_running = sum(entry["state"] == "running" for entry in work)
     lines.append(
         f"{len(published)} published, {n_running} running, {len(work) - n_running} interrupted, "
-        f"{len(quarantined)} quarantined"
+        f"{len(left_out)} quarantined"
     )
     console.result(document, "\n".join(lines))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import otzi
-from otzi.errors import NotFoundError, UsageError, checked_name
+from otzi.errors import (
+    NotFoundError,
+    OtziError,
+    TemporaryFailure,
+    UsageError,
+    checked_name,
+)
 from otzi.ledger.rebuild import record
 from otzi.ledger.sqlite import check_place
 from otzi.ome import Multiscale
@@ -310,7 +316,7 @@ class Tomogram:
             colors=None if colors is None else tuple(colors),
             window=window,
             downsample=downsample,
-            is_labels=kind in ("labels", "strokes") and channels is None,
+            is_labels=kind in ("labels", "objects", "strokes") and channels is None,
         )
         plan = {"layout": str(layout), "downsample": downsample, **(inputs or {})}
         with self.stage(product, recipe=recipe, parents=parents, inputs=plan) as staging:
@@ -347,8 +353,13 @@ class Tomogram:
         collection, key = self.collection.path, f"tomograms/{self.id}/{product}"
         if isinstance(collection, Path):
             check_place(collection)
-            with staged(collection, collection / key, plan) as staging:
-                yield staging
+            try:
+                with staged(collection, collection / key, plan) as staging:
+                    yield staging
+            except TemporaryFailure:
+                with suppress(OtziError):  # it may be published, and only a last sync have failed
+                    record(collection, self.id, product)
+                raise
             record(collection, self.id, product)
         else:
             from otzi.store.upload import uploaded

@@ -2,10 +2,10 @@
 
 The same fake network for all, one thread, tiles of 128³ with an overlap of 32. MONAI has its volume
 in memory and gives floats there, blended by a Gaussian, all at once or a slab at a time. Otzi does
-the same from memory to memory, and then what `otzi segment` does: it reads sharded Zarr, and writes
-compressed probabilities with their pyramid. Every run is a process of its own; memory is its peak
-less what it had before, with the volume where that is in memory. Overhead is CPU time less that of
-the network alone.
+the same from memory to memory, as floats and as bytes, and then what `otzi segment` does: it reads
+sharded Zarr, and writes compressed probabilities with their pyramid. Every run is a process of its
+own; memory is its peak less what it had before, with the volume where that is in memory. Overhead
+is CPU time less that of the network alone.
 
 ``bench_monai.py Z Y X`` takes another shape than 250 × 720 × 512: at 500 × 1440 × 1024 MONAI needs
 18 GB.
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from otzi.box import Zyx
+    from otzi.tiles.blend import ProbabilityType
 
 SHAPE = (250, 720, 512)
 TILE, OVERLAP = 128, 32
@@ -49,7 +50,8 @@ CLASSES = ("background", "membrane", "spikes", "lumen")
 WAYS = {
     "whole": "MONAI, whole",
     "buffered": "MONAI, buffered",
-    "memory": "otzi, in memory",
+    "float32": "otzi, in memory",
+    "uint8": "otzi, bytes",
     "zarr": "otzi, Zarr to Zarr",
 }
 
@@ -123,13 +125,14 @@ def by_otzi(
     shape: Zyx,
     network: FakeNetwork,
     take: Callable[[Box, NDArray[Any]], None],
+    dtype: ProbabilityType = "uint8",
 ) -> None:
     from otzi.execute import Threads
     from otzi.tiles.batch import store_tiles
     from otzi.tiles.blocks import BlockPlan
 
     blocks = BlockPlan(TilePlan(shape, TILE, OVERLAP))
-    store_tiles(read, network, blocks, take, Threads(1))
+    store_tiles(read, network, blocks, take, Threads(1), dtype=dtype)
 
 
 def from_zarr(folder: Path, network: FakeNetwork) -> None:
@@ -157,11 +160,13 @@ def run(way: str, folder: Path) -> dict[str, float]:
     network = FakeNetwork()
     shape = open_collection(folder)["ts_001"].shape
     per_tile = seconds_of_network(network)
+    dtype: ProbabilityType = "float32" if way == "float32" else "uint8"
     warming_up = np.zeros((TILE, TILE, 2 * TILE), np.float32)
-    if way in ("memory", "zarr"):
+    if way not in ("whole", "buffered"):
         give_back_freed_memory()
         read = warming_up.__getitem__
-        by_otzi(lambda box: read(box.slices), (TILE, TILE, 2 * TILE), network, lambda *_: None)
+        shape_of_two = (TILE, TILE, 2 * TILE)
+        by_otzi(lambda box: read(box.slices), shape_of_two, network, lambda *_: None, dtype)
     else:
         by_monai(warming_up, network)
     network.n_calls = 0
@@ -172,13 +177,13 @@ def run(way: str, folder: Path) -> dict[str, float]:
     begun, before = time.monotonic(), cpu_seconds()
     if way == "zarr":
         from_zarr(folder, network)
-    elif way == "memory":
-        stored = np.empty((len(CLASSES), *shape), np.uint8)
+    elif way in ("float32", "uint8"):
+        stored = np.empty((len(CLASSES), *shape), dtype)
 
-        def take(cell: Box, block: NDArray[np.uint8]) -> None:
+        def take(cell: Box, block: NDArray[Any]) -> None:
             stored[(slice(None), *cell.slices)] = block
 
-        by_otzi(lambda box: volume[box.slices], shape, network, take)
+        by_otzi(lambda box: volume[box.slices], shape, network, take, dtype)
     elif way == "whole":
         by_monai(volume, network)
     else:

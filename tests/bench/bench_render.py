@@ -1,7 +1,8 @@
 """The renderer beside VTK's volume mapper on a software rasteriser: one thread, CPU seconds.
 
 The same volume, step, picture size and field of view. VTK draws one scalar channel, otzi three
-classes and the density. Quality: what the shortcuts cost against the exact picture.
+classes and the density. Streaming: what bricks cost, and how much of the time is decoding. Quality:
+what the shortcuts cost against the exact picture.
 """
 
 from __future__ import annotations
@@ -12,26 +13,37 @@ os.environ.setdefault("LP_NUM_THREADS", "1")
 
 import time
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
 
+from otzi.box import Box, tile
+from otzi.collection import create_collection
+from otzi_viewers.render.bricks import brick_maxima
 from otzi_viewers.render.camera import pose
 from otzi_viewers.render.cpu import Stage
+from otzi_viewers.render.movie import frame_scene
 from otzi_viewers.render.scene import (
     Camera,
     ClassLook,
     Density,
     Light,
+    Movie,
     Output,
     Quality,
     Scene,
 )
+from otzi_viewers.render.source import VolumeSource
+from otzi_viewers.render.stream import StreamedStage
 from otzi_viewers.render.volume import Volume, packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from otzi.tomogram import Tomogram
 
 SIDE, PIXELS, STEP = 128, 512, 0.5
 FOV_DEGREES, DISTANCE = 34.0, 2.3
@@ -59,6 +71,7 @@ def main() -> None:
         without, with_ = (cpu_seconds(other, DARK, skip_empty=skip) for skip in (False, True))
         found = occupied(other)
         rows.append((f"skipping, {found:.0%} of bricks", f"{without / with_:.2f} ×", goal))
+    rows += streaming(volume)
     rows += quality(volume)
     for name, found, goal in rows:
         print(f"{name:38} {found:>44}   {goal}")
@@ -121,6 +134,92 @@ def occupied(volume: Volume) -> float:
     chosen = scene(DARK)
     transfer = transfer_of(chosen.classes, chosen.density, volume.value_scale)
     return float((brick_distances(brick_maxima(volume.data), transfer) == 0).mean())
+
+
+class Resident:
+    """A volume in memory that is read in bricks, as a `VolumeSource` is."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._volume, name)
+
+    def read(self, box: Box) -> np.ndarray:
+        return self._volume.data[box.slices]
+
+    def brick_maxima(self, _: Any) -> np.ndarray:
+        return brick_maxima(self._volume.data)
+
+
+def streaming(volume: Volume) -> list[tuple[str, str, str]]:
+    """Compare bricks with the whole, and a picture out of core with decoding alone."""
+    rows = []
+    for name, light in (("plain", DARK), ("lit", Light())):
+        resident = StreamedStage(Resident(volume), 64, n_threads=1)  # type: ignore[arg-type]
+        bricked = best(lambda stage=resident, light=light: stage.render(scene(light)))
+        rows.append(
+            (f"bricks in memory / whole, {name}", bricked / cpu_seconds(volume, light), "≤ 1.15")
+        )
+    with TemporaryDirectory() as folder:
+        tomo = published(Path(folder))
+        names = ("spikes", "membrane", "lumen")
+        source = VolumeSource(tomo, "net", names, Density(smoothing=0), cache_bytes=1 << 28)
+        chosen = replace(scene(DARK), output=Output(size=(128, 128)))
+        stage = StreamedStage(source, 128)
+        decoding = best(lambda: decode_all(source))
+        reading = best(lambda: read_all(replace(source)))
+        drawing = best(lambda: stage.render(chosen))
+        rows.append(("bricks made ready, of the decoding rate", decoding / reading, "≥ 0.7"))
+        rows.append(("out of core, of the decoding rate", decoding / drawing, "≥ 0.7"))
+        turn = replace(chosen, movie=Movie(frames=240), output=Output(size=(32, 32)))
+        frames = [frame_scene(turn, n) for n in range(8)]
+        apart = sum(bricks_read(source, [frame]) for frame in frames)
+        together = bricks_read(source, frames)
+        rows.append(("8 frames of a turntable, bytes saved", apart / together, "≥ 4"))
+    return [(name, f"{ratio:.2f} ×", goal) for name, ratio, goal in rows]
+
+
+def published(folder: Path) -> Tomogram:
+    """Give a tomogram of 256³ voxels, with haze in which every brick is seen."""
+    side = 256
+    random = np.random.default_rng(1)
+    tomo = create_collection(folder / "c").add("ts")
+    raw = random.normal(0, 1000, (side,) * 3).astype(np.int16)
+    haze = ndimage.gaussian_filter(random.random((3, side, side, side), np.float32), (0, 2, 2, 2))
+    drawn = np.rint(40 + 300 * (haze - haze.mean())).clip(0, 84).astype(np.uint8)
+    rest = 255 - drawn.sum(axis=0, keepdims=True, dtype=np.uint8)
+    whole = tuple(slice(side) for _ in range(3))
+    spacing = (10.0,) * 3
+    with tomo.write(
+        "raw", dtype=np.int16, shape=(side,) * 3, spacing_angstrom=spacing, recipe={}
+    ) as writer:
+        writer[whole] = raw
+    classes = ("background", "spikes", "membrane", "lumen")
+    with tomo.write("probs/net", dtype=np.uint8, channels=classes, recipe={}) as writer:
+        writer[(slice(4), *whole)] = np.concatenate([rest, drawn])
+    return tomo
+
+
+def decode_all(source: VolumeSource) -> None:
+    """Decode every chunk once; nothing else is done with it."""
+    raw, probabilities = source.tomo.array("raw"), source.tomo.array("probs/net")
+    for box in tile(source.shape, (64, 64, 64)):
+        raw[box.slices]
+        probabilities[(slice(1, 4), *box.slices)]
+
+
+def read_all(source: VolumeSource) -> None:
+    """Make every brick ready to be drawn."""
+    for brick in tile(source.shape, (128, 128, 128)):
+        source.read(brick.grow(1).clip(source.shape))
+
+
+def bricks_read(source: VolumeSource, scenes: list[Scene]) -> int:
+    stage = StreamedStage(source, 64, len(scenes))
+    for _ in stage.render_all(scenes):
+        pass
+    return stage.n_bricks_read
 
 
 def vtk_seconds(values: np.ndarray) -> tuple[float, float]:

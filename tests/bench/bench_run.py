@@ -44,6 +44,7 @@ class Tasks:
     folder: Path
     n: int
     seconds: float
+    ahead: int
     alive: list[int] = field(default_factory=list)
 
     key = "tasks"
@@ -63,7 +64,7 @@ class Tasks:
     def run(self, volume: Volume, work: Work) -> bool:
         assert work.executor is not None
         items = [self.seconds] * self.n
-        for _ in work.executor.each(rest, items, priority=work.priority):
+        for _ in work.executor.each(rest, items, ahead=self.ahead, priority=work.priority):
             self.alive.append(len(work.executor._cluster.scheduler.tasks))  # type: ignore[attr-defined]
             work.check()
         (self.folder / volume.id).touch()
@@ -80,10 +81,10 @@ def fill(path: Path, n: int) -> None:
             writer[0:4, 0:5, 0:6] = np.full((4, 5, 6), number % 250, np.uint8)
 
 
-def scheduler(folder: Path, n_tasks: int, seconds: float) -> None:
+def scheduler(folder: Path, n_tasks: int, seconds: float, ahead: int) -> None:
     """Run so many tasks, of all volumes together; print what it took."""
     fill(folder / "c", N_VOLUMES)
-    stage = Tasks(folder, n_tasks // N_VOLUMES, seconds)
+    stage = Tasks(folder, n_tasks // N_VOLUMES, seconds, ahead)
     settings = RunSettings(volumes=2, workers=N_WORKERS)
     with executor(f"processes:{N_WORKERS}") as warm:
         for _ in warm.each(rest, [0.0] * N_WORKERS):
@@ -142,8 +143,8 @@ def ledger(folder: Path, n: int) -> None:
 MEASURES = {
     "ledger": lambda folder, n_tasks: ledger(folder, 300),
     "again": lambda folder, n_tasks: nothing_to_do(folder, 300),
-    "wall": lambda folder, n_tasks: scheduler(folder, 6 * N_VOLUMES, 1.0),
-    "growth": lambda folder, n_tasks: scheduler(folder, n_tasks, 0.0),
+    "wall": lambda folder, n_tasks: scheduler(folder, 6 * N_VOLUMES, 1.0, 2),
+    "growth": lambda folder, n_tasks: scheduler(folder, n_tasks, 0.0, 25),
 }
 
 

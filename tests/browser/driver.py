@@ -28,6 +28,9 @@ _FLAGS = (
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
     "--ignore-gpu-blocklist",
+    # On a loaded machine the drawing process is slow: it is not to be killed for that.
+    "--disable-gpu-watchdog",
+    "--disable-domain-blocking-for-3d-apis",
 )
 _SHADER_ERRORS = ".neuroglancer-shader-code-widget.invalid-input, .CodeMirror-lint-marker-error"
 _DATA_ERRORS = ".neuroglancer-message-error"
@@ -57,7 +60,7 @@ class Browser:
         self.driver.get("about:blank")
         self.driver.get(url)
 
-    def check(self, layer_tab: str, seconds: float = 10) -> None:
+    def check(self, layer_tab: str, seconds: float = 120) -> None:
         """Raise what the open tab of the selected layer reports: ``rendering`` or ``source``."""
         selector, error = {
             "rendering": (_SHADER_ERRORS, ShaderError),
@@ -73,7 +76,7 @@ class Browser:
         """Give the value of an expression in the page."""
         return self.driver.execute_script(f"return {expression}")
 
-    def wait_for(self, what: str, is_true: Callable[[], bool], seconds: float = 30) -> None:
+    def wait_for(self, what: str, is_true: Callable[[], bool], seconds: float = 120) -> None:
         """Wait until something holds."""
         deadline = time.monotonic() + seconds
         while not is_true():
@@ -106,7 +109,7 @@ def browser(require: Callable[[str, str], None], size: tuple[int, int]) -> Itera
         options.add_argument(flag)
     driver = Chrome(options=options, service=Service(chromedriver))
     try:
-        driver.set_page_load_timeout(60)
+        driver.set_page_load_timeout(300)
         yield Browser(driver)
     finally:
         driver.quit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,16 @@ import numpy as np
 import pytest
 import zarr
 
+from otzi.collection import open_collection
 from otzi_viewers.compose import project
 from otzi_viewers.layers import overview_style, tomogram_state
+from otzi_viewers.shader import APPROXIMATE
 from otzi_viewers.snapshot import take_snapshot
 from otzi_viewers.state import Orbit
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from browser.driver import Browser
     from otzi.tomogram import Tomogram
     from otzi_viewers.server import ViewServer
@@ -80,6 +85,20 @@ def test_true_over_is_that_of_numpy(
     assert _rms(drawn, expected) <= 0.02
     assert np.corrcoef(drawn.ravel(), expected.ravel())[0, 1] >= 0.99
     assert _rms(drawn, other_side) > 0.04
+
+
+def test_without_the_overview_the_pyramid_is_drawn_and_labelled(
+    page: Browser, server: ViewServer, virion_tomogram: Tomogram, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(virion_tomogram.collection.path, tmp_path / "collection")
+    tomo = open_collection(folder)["virion"]
+    shutil.rmtree(tomo.path("view") / "overview")
+    state = tomogram_state(tomo, server.serve(folder), layout="3d")
+    viewer = server.show(replace(state, has_marks=False, selected=None), (PIXELS, PIXELS))
+    page.open(viewer.get_viewer_url())
+    shot = take_snapshot(viewer)
+    assert f"3-D, {APPROXIMATE}" in {name for name, _ in shot.spacings}
+    assert (shot.pixels.max(axis=-1) > 60).mean() > 0.1
 
 
 def test_the_stock_shader_lets_shine_through_what_lies_behind(

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-SECONDS = 30.0
-
 
 def _shown(
     page: Browser, server: ViewServer, tomo: Tomogram, layer: str, tab: str, shader_text: str = ""
@@ -83,7 +81,7 @@ def test_a_broken_shader_is_reported(
     assert good in text
     _shown(page, server, virion_tomogram, layer, "rendering", text.replace(good, bad))
     with pytest.raises(ShaderError):
-        page.check("rendering", SECONDS)
+        page.check("rendering")
 
 
 @pytest.fixture
@@ -114,7 +112,7 @@ def test_a_damaged_shard_is_an_error_before_and_after_the_page_opens(
     viewer = server.show(replace(state, layout="xy", voxels_per_pixel=0.5), (100, 100))
     page.open(viewer.get_viewer_url())
     with pytest.raises(CorruptShard, match="chunks of the view cannot be read"):
-        take_snapshot(viewer, SECONDS)
+        take_snapshot(viewer)
     if damage is _lose_shard:
         assert "is missing" in str(heard[0])
 
@@ -159,7 +157,7 @@ def test_an_unreadable_layer_is_an_error_of_its_source(
     viewer.set_state(document)
     page.open(viewer.get_viewer_url())
     with pytest.raises(DataError, match=says):
-        page.check("source", SECONDS)
+        page.check("source")
     with pytest.raises(TemporaryFailure, match="no picture within 1 s"):
         take_snapshot(viewer, 1)
 

@@ -27,6 +27,7 @@ from otzi_viewers.layers import (
     tomogram_state,
 )
 from otzi_viewers.page_state import change_state
+from otzi_viewers.pages.markup import KEYS
 from otzi_viewers.pages.website import Site
 from otzi_viewers.segmentation import Segmentation
 from otzi_viewers.snapshot import take_snapshot
@@ -100,6 +101,30 @@ def test_one_click_opens_a_view(page: Browser, site: Site) -> None:
     page.wait_for("the layout", lambda: viewer.state.layout.type == "4panel")
 
 
+def test_the_page_says_what_can_be_done(page: Browser, site: Site) -> None:
+    page.open(site.url + "show/virion?layout=3d&segmentation=probs/net")
+    _ready(page)
+    sidebar = "document.querySelector('aside').innerText"
+    for text in ("72 × 96 × 80 voxels", "56 × 75 × 63 nm, 7.84\u00a0Å", "Threshold of each slice"):
+        assert text in page.script(sidebar)
+    assert page.script("document.querySelectorAll('figure polyline').length") == 4
+    page.driver.find_element(By.TAG_NAME, "summary").click()
+    assert all(does in page.script(sidebar) for does in KEYS.values())
+    state = "document.getElementById('viewer').contentWindow.viewer.state.toJSON()"
+    assert page.script(f"{state}.selectedLayer") == {"layer": "3-D", "visible": True, "size": 370}
+    page.driver.find_element(By.ID, "sliders").click()
+    assert "visible" not in page.script(f"{state}.selectedLayer")
+    viewer = site.workspace("virion").viewer
+    page.wait_for("the state", lambda: not viewer.state.selected_layer.visible)
+    page.driver.find_element(By.CSS_SELECTOR, "[data-layout=xy]").click()
+    page.wait_for(
+        "slices' controls", lambda: page.script(f"{state}.selectedLayer.layer") == "slices"
+    )
+    assert "visible" not in page.script(f"{state}.selectedLayer")
+    Select(page.driver.find_element(By.ID, "segmentation")).select_by_value("probs/other")
+    page.wait_for("no curves", lambda: "Threshold" not in page.script(sidebar))
+
+
 def test_what_is_saved_is_what_was_on_the_screen(page: Browser, site: Site, tomo: Tomogram) -> None:
     page.open(site.url + "show/virion?layout=xy&segmentation=probs/other")
     _ready(page)
@@ -122,6 +147,8 @@ def test_what_is_saved_is_what_was_on_the_screen(page: Browser, site: Site, tomo
     page.driver.switch_to.default_content()
     page.driver.find_element(By.ID, "save").click()
     page.wait_for("the style", lambda: tomo.has("styles/probs.other"))
+    said = "document.getElementById('message').textContent"
+    page.wait_for("a word", lambda: page.script(said).startswith("saved"))
     style = slice_style(tomo, Segmentation.of(tomo, "probs/other"))
     assert style.classes[3].low == 0.625
 
@@ -147,7 +174,7 @@ def test_two_segmentations_are_beside_each_other_and_move_together(
         config.viewer_size = (2 * x, y)
     for depth in (Z, z // 2):
         change_state(viewer, lambda s, d=depth: s | {"position": [(x - 1) / 2, (y - 1) / 2, d]})
-        drawn = take_snapshot(viewer, 60, (2 * x, y)).pixels
+        drawn = take_snapshot(viewer, pixels=(2 * x, y)).pixels
         values = tomo.array("view")[:, depth]
         for part, shown, product in (
             (drawn[:, :x], values, "probs/net"),
@@ -176,7 +203,7 @@ def test_uncertainty_is_that_of_numpy(
     viewer = server.show(replace(state, layers=shown, selected=None), (x, y))
     viewer.set_state(document)
     page.open(viewer.get_viewer_url())
-    drawn = take_snapshot(viewer, 60).pixels
+    drawn = take_snapshot(viewer).pixels
     values = tomo.array("view")[:, Z]
     color = uncertainty_color(values, UNCERTAINTY_COLOR, UNCERTAINTY_OPACITY, margin=margin)
     assert drawn.max() > 100
@@ -215,6 +242,6 @@ def test_a_picture_can_be_kept_from_the_page(page: Browser, site: Site, tmp_path
     _ready(page)
     page.driver.find_element(By.ID, "figure").click()
     file = tmp_path / "virion.png"
-    page.wait_for("the file", file.is_file, 60)
+    page.wait_for("the file", file.is_file)
     with Image.open(file) as picture:
         assert picture.size == (1200, 900)

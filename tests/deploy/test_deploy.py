@@ -304,3 +304,27 @@ def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
     assert wanted <= told
     states = {name for expr in asked for name in re.findall(r'state=~?"([^"]+)"', expr)}
     assert {one for names in states for one in names.split("|")} <= set(get_args(StageState))
+
+
+# What is written about it
+
+
+def test_the_guide_names_what_is_there() -> None:
+    text = (DEPLOY / "README.md").read_text()
+    named = set(re.findall(r"(?:deploy|tests)/[\w./-]*[\w/]", text))
+    assert {"deploy/pipeline.toml", "deploy/slurm/array.sbatch"} < named
+    assert [name for name in named if not (DEPLOY.parent / name).exists()] == []
+
+
+def test_every_command_of_the_guide_can_be_meant() -> None:
+    """Each verb is one, and each of its options, too."""
+    text = (DEPLOY / "README.md").read_text()
+    commands = re.findall(r"^otzi (\w+)(.*?)(?:  +#.*)?$", text, re.MULTILINE)
+    assert {verb for verb, _ in commands} >= {"run", "watch", "doctor", "ledger"}
+    for verb, words in commands:
+        command = [sys.executable, "-m", "otzi", verb, "--help"]
+        env = os.environ | {"COLUMNS": "200"}
+        run = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+        assert run.returncode == 0, verb
+        for option in re.findall(r"--[\w-]+", words):
+            assert option in run.stdout, (verb, option)

@@ -4,6 +4,8 @@ It imports everything once and forks while it has a single thread, so that a run
 
     python ingest_harness.py SOURCE FOLDER points staged:1 shard-renamed:3 …
     python ingest_harness.py SOURCE FOLDER kills 30 SEED
+
+It finds the other helpers of the tests by ``PYTHONPATH``.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 
 import zarr  # noqa: F401  what children would import anew each time
 
+from invariants import broken
 from otzi.collection import create_collection, open_collection
 from otzi.ledger.sweep import sweep
 from otzi.store.journal import Journal
@@ -66,15 +69,20 @@ def wait_for_shards(pid: int, collection: Path, n_shards: int) -> int | None:
     return None
 
 
-def state(collection: Path) -> dict[str, Any]:
-    """Give what a reader sees."""
+def state(collection: Path, *, is_over: bool = False) -> dict[str, Any]:
+    """Give what a reader sees, and what is wrong with it."""
     digests = {}
     for tomo in open_collection(collection):
         for level in range(tomo.image("raw").n_levels):
             tomo.array("raw", level)
         digests[tomo.id] = tomo.digest("raw")
-    litter = [p.name for p in (collection / ".staging").glob("*") if p.suffix != ".lock"]
-    return {"digests": digests, "litter": litter}
+    return {"digests": digests, "wrong": broken(collection, is_over=is_over)}
+
+
+def whole(collection: Path, wrong: list[str]) -> dict[str, Any]:
+    """Give the state in the end, and what was wrong with it or on the way."""
+    found = state(collection, is_over=True)
+    return found | {"wrong": wrong + found["wrong"]}
 
 
 def crash_points(source: Path, folder: Path, points: list[str]) -> list[dict[str, Any]]:
@@ -84,10 +92,12 @@ def crash_points(source: Path, folder: Path, points: list[str]) -> list[dict[str
         path = create_collection(folder / str(number)).path
         killed = ended(start(source, path, point))
         row = {"point": point, "killed": killed, "recorded": recorded(path)}
-        row["seen"] = state(path)["digests"]
+        seen = state(path)
+        row["seen"] = seen["digests"]
         row["code"] = ended(start(source, path))
         row["written"] = int((folder / f"{number}.written").read_text())
-        rows.append(row | state(path))
+        sweep(path)  # killed after the pointer, a run leaves its journal
+        rows.append(row | whole(path, seen["wrong"]))
     return rows
 
 
@@ -102,6 +112,7 @@ def random_kills(source: Path, folder: Path, n_kills: int, seed: int) -> list[di
     while kills < n_kills:
         path = create_collection(folder / str(len(rows))).path
         row: dict[str, Any] = {"kills": 0, "staged": 0, "seen": []}
+        wrong: list[str] = []
         while True:
             pid = start(source, path)
             code = None
@@ -114,15 +125,16 @@ def random_kills(source: Path, folder: Path, n_kills: int, seed: int) -> list[di
                     os.kill(pid, signal.SIGKILL)
             if code is None:
                 code = ended(pid)
-            row["seen"].append(list(state(path)["digests"].values()))
+            seen = state(path)
+            row["seen"].append(list(seen["digests"].values()))
+            wrong += seen["wrong"]
             if code == 0:
                 break
             kills += 1
             row["kills"] += 1
             row["staged"] += recorded(path) > 0
-        # Killed between the publishing and the end, a run leaves its journal, which gc removes.
-        sweep(path, dry_run=False)
-        rows.append(row | state(path))
+        sweep(path)
+        rows.append(row | whole(path, wrong))
     return rows
 
 

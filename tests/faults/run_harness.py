@@ -4,6 +4,8 @@ It imports everything once and forks while it has a single thread, so that a run
 
     python run_harness.py SOURCES FOLDER points stage-claimed:1 shard-renamed:3 …
     python run_harness.py SOURCES FOLDER kills 30 SEED
+
+It finds the other helpers of the tests by ``PYTHONPATH``.
 """
 
 from __future__ import annotations
@@ -21,8 +23,7 @@ import zarr  # noqa: F401  what children would import anew each time
 
 import otzi_pipelines.ingest.batch
 import otzi_pipelines.view_product  # noqa: F401  likewise
-from otzi.collection import open_collection
-from otzi.ledger.audit import audit
+from invariants import broken, published
 from otzi.ledger.stages import MOST_DEATHS, read_stages
 from otzi_pipelines.run.coordinator import run_collection
 from otzi_pipelines.run.pipeline import Pipeline, read_pipeline
@@ -63,32 +64,15 @@ def state(collection: Path, *, is_over: bool = False) -> dict[str, Any]:
 
     Until all is over the rows of products may be behind the tree: the next run brings them up.
     """
-    if not (collection / "zarr.json").exists():
-        return {"digests": {}, "wrong": [], "litter": [], "rows": []}
-    digests = {
-        f"{tomo.id}/{product}": tomo.digest(product)
-        for tomo in open_collection(collection)
-        for product in tomo.products
-    }
-    findings = audit(collection).findings
-    wrong = [
-        f"{finding.path} {finding.problem}"
-        for finding in findings
-        if is_over or finding.path != "catalog.sqlite"
-    ]
     rows = [
         (f"{row.tomogram}/{product}", row.state, row.output_digest)
         for row in read_stages(collection)
         for product in [{"ingest": "raw"}.get(row.stage, row.stage)]
     ]
-    wrong += [
-        f"{key} is committed as {digest}"
-        for key, state, digest in rows
-        if state == "committed" and digests.get(key, "") != digest
-    ]
     staging = (collection / ".staging").glob("*")
     litter = [path.name for path in staging if path.suffix != ".lock"]
-    return {"digests": digests, "wrong": wrong, "litter": litter, "rows": rows}
+    wrong = broken(collection, is_over=is_over)
+    return {"digests": published(collection), "wrong": wrong, "litter": litter, "rows": rows}
 
 
 def crash_points(sources: Path, folder: Path, points: list[str]) -> list[dict[str, Any]]:

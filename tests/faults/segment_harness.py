@@ -6,6 +6,8 @@ It imports everything once and forks while it has a single thread, so that a run
     python segment_harness.py COLLECTION MODEL FOLDER kills 30 SEED
 
 Every round begins with a copy of the collection.
+
+It finds the other helpers of the tests by ``PYTHONPATH``.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invariants import broken
 from otzi.collection import open_collection
 from otzi.ledger.sweep import sweep
 from otzi.networks.weights import load_model
@@ -66,15 +69,21 @@ def recorded(collection: Path) -> list[str]:
     return [json.loads(row)["key"] for row in rows]
 
 
-def state(collection: Path) -> dict[str, Any]:
-    """Give what a reader sees, and how many tiles the last run inferred."""
+def state(collection: Path, *, is_over: bool = False) -> dict[str, Any]:
+    """Give what a reader sees, what is wrong with it, how many tiles the last run inferred."""
     tomo = open_collection(collection)["ts_001"]
     products = [name for name in ("probs/net", "ramps/net") if tomo.has(name)]
     return {
         "digests": {product: tomo.digest(product) for product in products},
         "tiles": collection.with_suffix(".tiles").stat().st_size,
-        "litter": [p.name for p in (collection / ".staging").glob("*") if p.suffix != ".lock"],
+        "wrong": broken(collection, is_over=is_over),
     }
+
+
+def whole(collection: Path, wrong: list[str]) -> dict[str, Any]:
+    """Give the state in the end, and what was wrong with it or on the way."""
+    found = state(collection, is_over=True)
+    return found | {"wrong": wrong + found["wrong"]}
 
 
 def crash_points(
@@ -86,9 +95,11 @@ def crash_points(
         path = shutil.copytree(source, folder / str(number))
         killed = ended(start(path, model, point))
         row = {"point": point, "killed": killed, "recorded": recorded(path)}
-        row["seen"] = state(path)["digests"]
+        seen = state(path)
+        row["seen"] = seen["digests"]
         row["code"] = ended(start(path, model))
-        rows.append(row | state(path))
+        sweep(path)  # killed after the pointer, a run leaves its journal
+        rows.append(row | whole(path, seen["wrong"]))
     return rows
 
 
@@ -105,6 +116,7 @@ def random_kills(
     while kills < n_kills:
         path = shutil.copytree(source, folder / str(len(rows)))
         row: dict[str, Any] = {"kills": 0, "staged": 0, "seen": []}
+        wrong: list[str] = []
         while True:
             pid = start(path, model)
             if kills < n_kills and row["kills"] < 8:
@@ -115,10 +127,11 @@ def random_kills(
             kills += 1
             row["kills"] += 1
             row["staged"] += bool(recorded(path))
-            row["seen"].append(state(path)["digests"])
-        # Killed between the publishing and the end, a run leaves its journal, which gc removes.
-        sweep(path, dry_run=False)
-        rows.append(row | state(path))
+            seen = state(path)
+            row["seen"].append(seen["digests"])
+            wrong += seen["wrong"]
+        sweep(path)
+        rows.append(row | whole(path, wrong))
     return rows
 
 

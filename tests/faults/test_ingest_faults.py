@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from harness import reported
 from mrc_files import mrc_bytes
 from otzi.collection import open_collection
 from otzi.store.crashpoints import CRASH_POINTS
@@ -40,14 +38,6 @@ def digest(source: Path) -> str:
     return open_collection(source.parent / "unbroken")["ts_001"].digest("raw")
 
 
-def _harness(source: Path, folder: Path, *words: object) -> list[dict[str, Any]]:
-    command = [sys.executable, HARNESS, source, folder, *words]
-    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    rows: list[dict[str, Any]] = json.loads(run.stdout)
-    return rows
-
-
 def test_a_kill_at_every_named_point_loses_nothing(
     source: Path, digest: str, tmp_path: Path
 ) -> None:
@@ -55,7 +45,7 @@ def test_a_kill_at_every_named_point_loses_nothing(
     for point in CRASH_POINTS:
         counts = (1,) if point in ONCE else (1, N_SHARDS // 2, N_SHARDS)
         points += [f"{point}:{count}" for count in counts]
-    rows = _harness(source, tmp_path, "points", *points)
+    rows = reported(HARNESS, source, tmp_path, "points", *points)
     assert [row["point"] for row in rows] == points
     for row in rows:
         assert row["killed"] == -signal.SIGKILL, row
@@ -63,6 +53,7 @@ def test_a_kill_at_every_named_point_loses_nothing(
         assert row["seen"] == ({"ts_001": digest} if is_published else {}), row
         assert row["code"] == 0, row
         assert row["digests"] == {"ts_001": digest}, row
+        assert row["wrong"] == [], row
         assert row["written"] == (0 if is_published else N_SHARDS - row["recorded"]), row
     recorded = [row["recorded"] for row in rows if row["point"].startswith("shard-recorded")]
     assert recorded == [1, N_SHARDS // 2, N_SHARDS]
@@ -74,17 +65,17 @@ def _assert_harmless(rows: list[dict[str, Any]], digest: str, n_kills: int) -> N
     for row in rows:
         assert all(seen in ([], [digest]) for seen in row["seen"]), row
         assert row["digests"] == {"ts_001": digest}, row
-        assert row["litter"] == [], row
+        assert row["wrong"] == [], row
 
 
 def test_thirty_random_kills_end_in_the_same_bytes(
     source: Path, digest: str, tmp_path: Path
 ) -> None:
-    _assert_harmless(_harness(source, tmp_path, "kills", 30, 1), digest, 30)
+    _assert_harmless(reported(HARNESS, source, tmp_path, "kills", 30, 1), digest, 30)
 
 
 @pytest.mark.slow
 def test_two_hundred_random_kills_end_in_the_same_bytes(
     source: Path, digest: str, tmp_path: Path
 ) -> None:
-    _assert_harmless(_harness(source, tmp_path, "kills", 200, 2), digest, 200)
+    _assert_harmless(reported(HARNESS, source, tmp_path, "kills", 200, 2), digest, 200)

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import pytest
 
+from invariants import broken
 from otzi.collection import open_collection
 from otzi.errors import ExecutorUnavailable
 from otzi.events import Event, Warned
@@ -25,6 +27,8 @@ from run_stages import Times, pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
 
     from otzi.tomogram import Tomogram
     from otzi_pipelines.run.stages import Work
@@ -66,27 +70,32 @@ class Spread(Times):
         return super().run(volume, work)
 
 
+def _volume(n: int) -> NDArray[np.uint8]:
+    """Give zeros and ones, which are classes, doubled or not."""
+    return (np.arange(n, n + 120, dtype=np.uint8) % 2).reshape(4, 5, 6)
+
+
 @pytest.fixture
 def path(add_tomogram: Callable[..., Tomogram]) -> Path:
-    volume = np.arange(120, dtype=np.uint8).reshape(4, 5, 6)
     for n in range(3):
-        tomo = add_tomogram(volume + n, f"ts_{n}")
+        tomo = add_tomogram(_volume(n), f"ts_{n}")
     return tomo.collection.workspace
 
 
 def _rows(path: Path) -> list[StageRow]:
     for n, tomo in enumerate(open_collection(path)):
-        expected = (np.arange(120, dtype=np.uint8).reshape(4, 5, 6) + n) * 2
-        np.testing.assert_array_equal(tomo.array("labels/twice")[:], expected)
+        np.testing.assert_array_equal(tomo.array("labels/twice")[:], _volume(n) * 2)
     return read_stages(path)
 
 
-def test_a_worker_that_is_killed_costs_no_attempt(path: Path) -> None:
-    stage = Spread("twice", once=lambda pid: os.kill(pid, signal.SIGKILL))
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_worker_that_dies_costs_no_attempt(path: Path, number: signal.Signals) -> None:
+    stage = Spread("twice", once=lambda pid: os.kill(pid, number))
     outcome = run_collection(path, pipeline(stage, workers=2), executor="processes:2")
     assert outcome.exit_code == 0
     assert len(set(stage.pids)) > 2
     assert [(row.state, row.attempt) for row in _rows(path)] == [("committed", 1)] * 3
+    assert broken(path, is_over=True) == []
 
 
 def test_workers_that_hang_are_replaced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,12 +108,13 @@ def test_workers_that_hang_are_replaced(path: Path, monkeypatch: pytest.MonkeyPa
 
     said: list[Event] = []
     stage = Spread("twice", once=stop)
-    stages = pipeline(stage, workers=1, volumes=1, stall_seconds=4)
+    stages = pipeline(stage, workers=1, volumes=1, stall_seconds=15)
     outcome = run_collection(path, stages, executor="processes:1", listen=said.append)
     assert outcome.exit_code == 0
     assert len(stopped) == 1
     assert any(isinstance(event, Warned) and "too long" in event.message for event in said)
     attempts = {row.tomogram: row.attempt for row in _rows(path)}
+    assert broken(path, is_over=True) == []
     assert attempts["ts_0"] > 1
     with pytest.raises(ProcessLookupError):
         os.kill(stopped[0], 0)
@@ -120,8 +130,13 @@ def test_dask_reports_what_ran(path: Path, tmp_path: Path) -> None:
 
 
 @contextmanager
-def _scheduler(folder: Path) -> Iterator[tuple[str, subprocess.Popen[Any]]]:
-    """Run a scheduler and a worker of their own; give its address and process."""
+def _scheduler(
+    folder: Path,
+) -> Iterator[tuple[str, subprocess.Popen[Any], list[subprocess.Popen[Any]]]]:
+    """Run a scheduler and two workers of their own; give its address, its process, and theirs.
+
+    Of a worker that is its nanny's process, which begins and watches the one that works.
+    """
     file = folder / "scheduler.json"
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     dask = [sys.executable, "-m", "dask"]
@@ -131,15 +146,15 @@ def _scheduler(folder: Path) -> Iterator[tuple[str, subprocess.Popen[Any]]]:
     scheduler = subprocess.Popen([*dask, "scheduler", *words], **quiet)
     words = ["--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard"]
     words += ["--local-directory", str(folder)]
-    worker = subprocess.Popen([*dask, "worker", *words], **quiet)
+    nannies = [subprocess.Popen([*dask, "worker", *words], **quiet) for _ in range(2)]
     try:
         until = time.monotonic() + 30
         while not file.exists() or not file.read_text():
             assert time.monotonic() < until
             time.sleep(0.05)
-        yield json.loads(file.read_text())["address"], scheduler
+        yield json.loads(file.read_text())["address"], scheduler, nannies
     finally:
-        for process in (worker, scheduler):
+        for process in (*nannies, scheduler):
             process.terminate()
             process.wait(20)
 
@@ -147,11 +162,26 @@ def _scheduler(folder: Path) -> Iterator[tuple[str, subprocess.Popen[Any]]]:
 def test_a_scheduler_that_is_gone_ends_the_run_and_the_next_one_goes_on(
     path: Path, tmp_path: Path
 ) -> None:
-    with _scheduler(tmp_path) as (address, scheduler):
+    with _scheduler(tmp_path) as (address, scheduler, _):
         stage = Spread("twice", once=lambda pid: scheduler.kill())
         with pytest.raises(ExecutorUnavailable) as gone:
             run_collection(path, pipeline(stage, volumes=1), executor=address)
     assert gone.value.exit_code == 69
     assert {row.state for row in read_stages(path)} <= {"ready", "failed"}
+    assert broken(path) == []
     assert run_collection(path, pipeline(Times("twice"))).exit_code == 0
     assert [row.state for row in _rows(path)] == ["committed"] * 3
+
+
+def test_a_nanny_that_is_killed_costs_no_attempt(path: Path, tmp_path: Path) -> None:
+    """Its worker goes with it; what it worked on is done by the other."""
+    with _scheduler(tmp_path) as (address, _, nannies):
+
+        def kill(pid: int) -> None:
+            parents = [process.pid for process in psutil.Process(pid).parents()]
+            (nanny,) = [nanny for nanny in nannies if nanny.pid in parents]
+            nanny.kill()
+
+        stage = Spread("twice", once=kill)
+        assert run_collection(path, pipeline(stage, volumes=1), executor=address).exit_code == 0
+    assert [(row.state, row.attempt) for row in _rows(path)] == [("committed", 1)] * 3

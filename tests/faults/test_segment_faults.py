@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import signal
 import subprocess
@@ -17,6 +15,7 @@ import psutil
 import pytest
 
 from fake_models import PlaceModel, Slices
+from harness import reported
 from labelled import shells
 from mrc_files import mrc_bytes
 from otzi.collection import create_collection, open_collection
@@ -79,17 +78,6 @@ def unbroken(folder: Path, source: Path, model: Path) -> dict[str, str]:
     return {product: tomo.digest(product) for product in ("probs/net", "ramps/net")}
 
 
-def _harness(source: Path, model: Path, folder: Path, *words: object) -> list[dict[str, Any]]:
-    command = [sys.executable, HARNESS, source, model, folder, *words]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, check=False, env=env
-    )
-    assert run.returncode == 0, run.stderr
-    rows: list[dict[str, Any]] = json.loads(run.stdout)
-    return rows
-
-
 def _needed_tiles(recorded: list[str]) -> int:
     """Give how many tiles reach into a cell that was not whole."""
     done = {tuple(map(int, key.split("/c/")[1].split("/"))) for key in recorded if key[0] == "0"}
@@ -110,7 +98,7 @@ def test_a_kill_at_every_named_point_loses_nothing(
     for point in CRASH_POINTS:
         counts = (1,) if point in ONCE else (1, N_SHARDS // 2)
         points += [f"{point}:{count}" for count in counts]
-    rows = _harness(source, model, tmp_path, "points", *points)
+    rows = reported(HARNESS, source, model, tmp_path, "points", *points)
     assert [row["point"] for row in rows] == points
     for row in rows:
         assert row["killed"] == -signal.SIGKILL, row
@@ -119,6 +107,7 @@ def test_a_kill_at_every_named_point_loses_nothing(
         assert row["seen"] == seen, row
         assert row["code"] == 0, row
         assert row["digests"] == unbroken, row
+        assert row["wrong"] == [], row
         assert row["tiles"] == (0 if is_published else _needed_tiles(row["recorded"])), row
     halfway = next(row for row in rows if row["point"] == f"shard-recorded:{N_SHARDS // 2}")
     assert 0 < halfway["tiles"] < PLAN.n_tiles
@@ -131,20 +120,20 @@ def _assert_harmless(rows: list[dict[str, Any]], unbroken: dict[str, str], n_kil
         for seen in row["seen"]:
             assert seen.items() <= unbroken.items(), row
         assert row["digests"] == unbroken, row
-        assert row["litter"] == [], row
+        assert row["wrong"] == [], row
 
 
 def test_random_kills_end_in_the_same_bytes(
     source: Path, model: Path, unbroken: dict[str, str], tmp_path: Path
 ) -> None:
-    _assert_harmless(_harness(source, model, tmp_path, "kills", 12, 1), unbroken, 12)
+    _assert_harmless(reported(HARNESS, source, model, tmp_path, "kills", 12, 1), unbroken, 12)
 
 
 @pytest.mark.slow
 def test_two_hundred_random_kills_end_in_the_same_bytes(
     source: Path, model: Path, unbroken: dict[str, str], tmp_path: Path
 ) -> None:
-    _assert_harmless(_harness(source, model, tmp_path, "kills", 200, 2), unbroken, 200)
+    _assert_harmless(reported(HARNESS, source, model, tmp_path, "kills", 200, 2), unbroken, 200)
 
 
 # Processes

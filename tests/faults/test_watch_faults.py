@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness import reported
 from mrc_files import mrc_bytes
 from otzi.collection import create_collection, open_collection
 from otzi.ledger.audit import audit
@@ -63,25 +64,17 @@ def _expected(incoming: Path, tmp_path: Path) -> tuple[dict[str, str], dict[str,
     return {tomo.id: tomo.digest("raw") for tomo in col}, states
 
 
-def _harness(folder: Path, *words: object) -> list[dict[str, Any]]:
-    command = [sys.executable, HARNESS, folder, *words]
-    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    rows: list[dict[str, Any]] = json.loads(run.stdout)
-    return rows
-
-
 def test_a_kill_at_every_named_point_of_any_volume_loses_nothing(
     incoming: Path, tmp_path: Path
 ) -> None:
     digests, states = _expected(incoming, tmp_path)
-    points = [f"{point}:{volume}" for point in CRASH_POINTS for volume in (1, 6)]
-    for row in _harness(tmp_path, "points", *points):
+    points = [f"{point}:{volume}" for point in CRASH_POINTS for volume in (1, 3, 6)]
+    for row in reported(HARNESS, tmp_path, "points", *points):
         assert (row["killed"], row["code"]) == (-signal.SIGKILL, 0), row
         assert row["seen"]["digests"].items() <= digests.items(), row
         assert set(row["seen"]["sealed"]) <= row["seen"]["digests"].keys(), row
         assert (row["digests"], row["states"]) == (digests, states), row
-        assert row["litter"] == [], row
+        assert row["wrong"] == [], row
 
 
 def _assert_harmless(rows: list[dict[str, Any]], expected: tuple[Any, Any]) -> None:
@@ -90,18 +83,18 @@ def _assert_harmless(rows: list[dict[str, Any]], expected: tuple[Any, Any]) -> N
         for seen in row["seen"]:
             assert seen["digests"].items() <= digests.items(), row
             assert set(seen["sealed"]) <= seen["digests"].keys(), row
-        assert (row["digests"], row["states"], row["litter"]) == (digests, states, []), row
+        assert (row["digests"], row["states"], row["wrong"]) == (digests, states, []), row
 
 
 def test_random_kills_end_in_the_same_bytes(incoming: Path, tmp_path: Path) -> None:
-    rows = _harness(tmp_path, "kills", 12, 1)
+    rows = reported(HARNESS, tmp_path, "kills", 12, 1)
     assert sum(row["kills"] for row in rows) >= 12
     _assert_harmless(rows, _expected(incoming, tmp_path))
 
 
 @pytest.mark.slow
 def test_two_hundred_random_kills_end_in_the_same_bytes(incoming: Path, tmp_path: Path) -> None:
-    rows = _harness(tmp_path, "kills", 200, 2)
+    rows = reported(HARNESS, tmp_path, "kills", 200, 2)
     _assert_harmless(rows, _expected(incoming, tmp_path))
 
 

@@ -4,6 +4,8 @@ It imports everything once and forks while it has a single thread, so that a run
 
     python watch_harness.py FOLDER points staged:1 pointer-written:2 …
     python watch_harness.py FOLDER kills 30 SEED
+
+It finds the other helpers of the tests by ``PYTHONPATH``.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 
 import zarr  # noqa: F401  what children would import anew each time
 
+from invariants import broken
 from otzi.collection import create_collection, open_collection
 from otzi.ledger.sources import read_source_rows
 from otzi.ledger.sweep import sweep
@@ -47,8 +50,8 @@ def ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def state(collection: Path) -> dict[str, Any]:
-    """Give what a reader sees, what the ledger says, and what lies about."""
+def state(collection: Path, *, is_over: bool = False) -> dict[str, Any]:
+    """Give what a reader sees, what the ledger says, and what is wrong with it."""
     digests = {}
     for tomo in open_collection(collection):
         for level in range(tomo.image("raw").n_levels):
@@ -56,9 +59,15 @@ def state(collection: Path) -> dict[str, Any]:
         digests[tomo.id] = tomo.digest("raw")
     rows = read_source_rows(collection)
     sealed = [row.tomogram for row in rows if row.state == "sealed"]
-    litter = [p.name for p in (collection / ".staging").glob("*") if p.suffix != ".lock"]
     states = {row.path.name: row.state for row in rows}
-    return {"digests": digests, "states": states, "sealed": sealed, "litter": litter}
+    wrong = broken(collection, is_over=is_over)
+    return {"digests": digests, "states": states, "sealed": sealed, "wrong": wrong}
+
+
+def whole(collection: Path, seen: list[dict[str, Any]]) -> dict[str, Any]:
+    """Give the state in the end, and what was wrong with it or on the way."""
+    found = state(collection, is_over=True)
+    return found | {"wrong": sum((before["wrong"] for before in seen), found["wrong"])}
 
 
 def crash_points(source: Path, folder: Path, points: list[str]) -> list[dict[str, Any]]:
@@ -70,8 +79,8 @@ def crash_points(source: Path, folder: Path, points: list[str]) -> list[dict[str
         row: dict[str, Any] = {"point": point, "killed": ended(start(source, path, point))}
         row["seen"] = state(path)
         row["code"] = ended(start(source, path))
-        sweep(path, dry_run=False)  # killed after the pointer, a run leaves its journal
-        rows.append(row | state(path))
+        sweep(path)  # killed after the pointer, a run leaves its journal
+        rows.append(row | whole(path, [row["seen"]]))
     return rows
 
 
@@ -98,8 +107,8 @@ def random_kills(source: Path, folder: Path, n_kills: int, seed: int) -> list[di
             row["seen"].append(state(path))
             kills += code != 0
             row["kills"] += code != 0
-        sweep(path, dry_run=False)
-        rows.append(row | state(path))
+        sweep(path)
+        rows.append(row | whole(path, row["seen"]))
     return rows
 
 

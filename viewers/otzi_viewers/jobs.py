@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field, replace
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,10 +27,23 @@ class Job:
     state: Literal["running", "done", "failed"]
     text: str = ""
     """The last line that was said."""
+    begun: float = field(default_factory=time.monotonic, compare=False)
+    """In seconds of the monotonic clock."""
+    seconds: float | None = field(default=None, compare=False)
+    """How long it took; None while it runs."""
 
     def to_json(self) -> dict[str, Any]:
-        """Give the job as plain JSON."""
-        return {"name": self.name, "state": self.state, "text": self.text}
+        """Give the job as plain JSON, ``seconds`` being until now while it runs."""
+        seconds = time.monotonic() - self.begun if self.seconds is None else self.seconds
+        return {"name": self.name, "state": self.state, "text": self.text, "seconds": seconds}
+
+    def saying(self, text: str) -> Job:
+        """Give the job with another line."""
+        return replace(self, text=text)
+
+    def ended(self, state: Literal["done", "failed"], text: str = "") -> Job:
+        """Give the job as it has ended now."""
+        return replace(self, state=state, text=text, seconds=time.monotonic() - self.begun)
 
 
 class Jobs:
@@ -66,8 +80,8 @@ class Jobs:
         with self._lock:
             if self._job is not None and self._job.state == "running":
                 raise Locked(f"{self._job.name} runs: wait until it has ended")
-            self._job = Job(name, "running")
-        self._thread = Thread(target=self._run, args=(name, commands, done, begin), daemon=True)
+            self._job = job = Job(name, "running")
+        self._thread = Thread(target=self._run, args=(job, commands, done, begin), daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -80,26 +94,29 @@ class Jobs:
 
     def _run(
         self,
-        name: str,
+        job: Job,
         commands: Sequence[Sequence[str]],
         done: Callable[[], None],
         begin: Callable[[], None] | None,
     ) -> None:
         try:
             if begin is not None:
+                self._job = job.saying("what is in view")
                 begin()
             for words in commands:
-                if (code := self._one(name, words)) != 0:
-                    said = self._job.text if self._job else ""
-                    self._job = Job(name, "failed", said or f"exit code {code}")
+                self._job = started = job.saying(f"otzi {words[0]}")
+                if (code := self._one(job, words)) != 0:
+                    has_said = self._job != started
+                    text = self._job.text if has_said else f"{started.text}: exit code {code}"
+                    self._job = job.ended("failed", text)
                     return
             done()
         except Exception as error:  # noqa: BLE001 — the page is told, whatever it is
-            self._job = Job(name, "failed", str(error))
+            self._job = job.ended("failed", str(error))
             return
-        self._job = Job(name, "done")
+        self._job = job.ended("done")
 
-    def _one(self, name: str, words: Sequence[str]) -> int:
+    def _one(self, job: Job, words: Sequence[str]) -> int:
         if self._is_closed:
             return 1
         with subprocess.Popen(
@@ -112,5 +129,5 @@ class Jobs:
             assert self._process.stderr is not None
             for line in self._process.stderr:
                 if line.strip():
-                    self._job = Job(name, "running", line.strip())
+                    self._job = job.saying(line.strip())
         return self._process.returncode

@@ -13,6 +13,7 @@ from otzi_viewers.segmentation import (
     Segmentation,
     class_table,
     hard_labels,
+    numbered_objects,
     usual_segmentation,
 )
 from otzi_viewers.shader import (
@@ -26,7 +27,7 @@ from otzi_viewers.state import Layout, Orbit, ViewerState, VolumeLayer
 from otzi_viewers.style import LARGEST_LOW, ClassStyle, Style
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from otzi.tomogram import Tomogram
     from otzi_viewers.shader import Mode3d
@@ -41,6 +42,8 @@ __all__ = [
     "slice_style",
     "stroke_layer",
     "tomogram_state",
+    "usual_mode3d",
+    "volume_layer",
 ]
 
 UNCERTAINTY_COLOR, UNCERTAINTY_OPACITY = "#ffd23f", 0.8
@@ -107,7 +110,7 @@ def tomogram_state(
     segmentation: Segmentation | None = None,
     beside: Segmentation | None = None,
     layout: Layout = "4panel",
-    mode3d: Mode3d = "over",
+    mode3d: Mode3d | None = None,
     only_stored: bool = False,
 ) -> ViewerState:
     """Give the state that shows a tomogram: its raw density, and a segmentation where there is one.
@@ -125,7 +128,8 @@ def tomogram_state(
     layout
         Of the panels.
     mode3d
-        How 3-D panels are drawn.
+        How 3-D panels are drawn; if None truly, and where the overview is missing by Neuroglancer's
+        own approximation, of the pyramid, which the layer's name then says.
     only_stored
         Whether nothing may be shown that has to be computed.
     """
@@ -136,6 +140,7 @@ def tomogram_state(
         shared.append(_raw_layer(tomo, where, is_visible=shown is None))
     first = _segmentation_layers(tomo, shown, where, mode3d) if shown else []
     labels = [_label_layer(tomo, product, where) for product in hard_labels(tomo)]
+    labels += [_object_layer(tomo, product, where) for product in numbered_objects(tomo)]
     second: list[VolumeLayer] = []
     columns: tuple[tuple[str, ...], ...] = ()
     if beside is not None:
@@ -153,12 +158,32 @@ def tomogram_state(
         columns=columns,
         orbit=_ORBIT,
         has_slices_in_3d=not has_classes,
-        selected=SLICES_LAYER if first else layers[0].name if layers else None,
+        selected=_selected(first or layers, layout),
     )
 
 
+def usual_mode3d(tomo: Tomogram, shown: Segmentation) -> Mode3d:
+    """Give how 3-D panels are drawn: truly where there is an overview, in a single chunk."""
+    return "over" if _has_overview(tomo, shown) else "stock"
+
+
+def volume_layer(mode3d: Mode3d) -> str:
+    """Give the name of the layer that 3-D panels draw."""
+    return f"{VOLUME_LAYER}, {APPROXIMATE}" if mode3d == "stock" else VOLUME_LAYER
+
+
+def _has_overview(tomo: Tomogram, shown: Segmentation) -> bool:
+    return not shown.is_stored or (tomo.path("view") / "overview" / "0").exists()
+
+
+def _selected(layers: Sequence[VolumeLayer], layout: Layout) -> str | None:
+    """Give the layer whose controls change what the panels show."""
+    seen = [layer for layer in layers if layer.in_3d == (layout == "3d")] or layers
+    return seen[0].name if seen else None
+
+
 def _segmentation_layers(
-    tomo: Tomogram, shown: Segmentation, where: Addresses, mode3d: Mode3d, suffix: str = ""
+    tomo: Tomogram, shown: Segmentation, where: Addresses, wished: Mode3d | None, suffix: str = ""
 ) -> list[VolumeLayer]:
     """Give the layers of a segmentation.
 
@@ -169,13 +194,14 @@ def _segmentation_layers(
     else:
         generation = tomo.path(shown.product).name
         url = f"{where.stacked}/{tomo.id}/{shown.product}/{generation}"
-    binning = 2**shown.overview_level
+    has_overview = _has_overview(tomo, shown)
+    mode3d = wished or usual_mode3d(tomo, shown)
+    binning = 2**shown.overview_level if has_overview else 1
     z, y, x = tomo.spacing_angstrom
-    volume = VOLUME_LAYER if mode3d == "over" else f"{VOLUME_LAYER}, {APPROXIMATE}"
     layers = [
         VolumeLayer(
-            name=volume + suffix,
-            url=f"{url}/overview",
+            name=volume_layer(mode3d) + suffix,
+            url=f"{url}/overview" if has_overview else url,
             spacing_angstrom=(z * binning, y * binning, x * binning),
             shader=shader(overview_style(tomo, shown), mode3d, slices=False),
             has_channels=True,
@@ -241,6 +267,18 @@ def _label_layer(tomo: Tomogram, product: str, where: Addresses) -> VolumeLayer:
         spacing_angstrom=tomo.spacing_angstrom,
         shader=label_shader(colors, _LABEL_OPACITY),
         is_visible=False,
+    )
+
+
+def _object_layer(tomo: Tomogram, product: str, where: Addresses) -> VolumeLayer:
+    """Give the layer of numbered objects: each has a colour, and 0 draws nothing."""
+    return VolumeLayer(
+        name=product,
+        url=_url(tomo, product, where),
+        spacing_angstrom=tomo.spacing_angstrom,
+        shader="",
+        is_visible=False,
+        is_segmentation=True,
     )
 
 

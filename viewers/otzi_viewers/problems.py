@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from otzi.errors import ConfigurationError, CorruptShard, OtziError, UsageError, VerificationError
+from otzi.errors import (
+    ConfigurationError,
+    CorruptShard,
+    OtziError,
+    TemporaryFailure,
+    UsageError,
+    VerificationError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +27,8 @@ def page_problems(report: Mapping[str, Any]) -> tuple[OtziError, ...]:
     """Give the errors of a page's report, ``{"problems": [{"kind", "layer", "text"}, …]}``.
 
     A `ConfigurationError` for a shader that does not compile, a `VerificationError` for data that
-    cannot be opened, a `CorruptShard` for chunks that cannot be read.
+    cannot be opened, a `CorruptShard` for chunks that cannot be read, a `TemporaryFailure` for a
+    browser that cannot draw any more.
 
     Raises
     ------
@@ -49,4 +57,6 @@ def _problem(entry: Any) -> OtziError:
             return VerificationError(f"layer {layer} cannot be shown: {text}: {_REMEDY}")
         case "chunks":
             return CorruptShard(f"{text}: {_REMEDY}")
-    raise UsageError(f"problem {kind!r}: there are shader, data and chunks")
+        case "graphics":
+            return TemporaryFailure("the browser has lost its graphics card: reload the page")
+    raise UsageError(f"problem {kind!r}: there are shader, data, chunks and graphics")

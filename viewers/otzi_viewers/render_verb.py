@@ -17,28 +17,25 @@ from otzi.collection import open_collection
 from otzi.console import Console
 from otzi.errors import (
     SOME_LEFT_OUT,
-    DeviceUnavailable,
     NotFoundError,
+    OtziError,
     UsageError,
-    VerificationError,
 )
 from otzi.execute import executor as executor_of
 from otzi.memory import parse_bytes
 from otzi.networks.weights import Device
 from otzi.settings import load_settings
-from otzi_viewers.render.output import check_output
+from otzi_viewers.render.output import DIGEST, check_output
 from otzi_viewers.render.scene import Output, Quality, Scene
 
 if TYPE_CHECKING:
     from otzi.collection import Collection
-    from otzi.tomogram import Tomogram
 
 __all__ = ["command"]
 
 MAXIMUM_RAYS = 40_000_000
 """Without ``--slow``: some two minutes on two cores for a cell of 10 million voxels."""
 
-_NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 _ID = "{tomogram}"
 
 
@@ -61,17 +58,17 @@ def _check_work(output: Output, quality: Quality) -> None:
         )
 
 
-def _chosen(collection: Collection, pattern: str, output: Path) -> dict[Path, Tomogram]:
+def _chosen(collection: Collection, pattern: str, output: Path) -> dict[Path, str]:
     """Give the tomograms that a pattern means, and where the picture of each goes."""
     if pattern in collection.ids:
-        return {Path(str(output).replace(_ID, pattern)): collection[pattern]}
+        return {Path(str(output).replace(_ID, pattern)): pattern}
     ids = [id_ for id_ in collection.ids if fnmatchcase(id_, pattern)]
     if not ids:
         known = ", ".join(collection.ids[:5]) + (", …" if len(collection.ids) > 5 else "")
         raise NotFoundError(f"no tomogram of {collection.path} is {pattern}: it has {known}")
     if len(ids) > 1 and _ID not in str(output):
         raise UsageError(f"-o {output} for {len(ids)} tomograms: write {_ID} where the id goes")
-    return {Path(str(output).replace(_ID, id_)): collection[id_] for id_ in ids}
+    return {Path(str(output).replace(_ID, id_)): id_ for id_ in ids}
 
 
 @verb
@@ -96,7 +93,7 @@ def command(
     turntable: Annotated[
         int | None, typer.Option(metavar="FRAMES", help="A whole turn in so many.", min=1)
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    device: Annotated[Device, typer.Option(help="Where to draw; says which and why.")] = "auto",
     level: Annotated[
         int | None,
         typer.Option(help="Of the pyramid; the finest that fits into --memory if left out.", min=0),
@@ -104,20 +101,24 @@ def command(
     memory: Annotated[
         str, typer.Option(help="For the volume; a --level that does not fit is streamed.")
     ] = "1GB",
+    gpu_memory: Annotated[
+        str | None, typer.Option(help="Of the GPU; most of what is free if left out.")
+    ] = None,
     executor: ExecutorOption = "local",
+    snapshots: Annotated[
+        bool, typer.Option("--snapshots", help="Write the still as it grows, ever less grainy.")
+    ] = False,
     slow: Annotated[bool, typer.Option("--slow", help="Allow pictures that take long.")] = False,
 ) -> int:
     """Draw the classes of a tomogram, lit: a still or a movie."""
     check_output(output)
     if turntable and output.suffix.lower() != ".mp4":
         raise UsageError(f"--turntable makes a movie, {output} is a picture: name a .mp4 file")
-    if device == "cuda":
-        raise DeviceUnavailable(
-            "this release renders on the CPU only: use --device cpu, or leave --device out"
-        )
-    if device == "auto" and _NVIDIA_GPUS.is_dir():
-        console.say("drawing on the CPU: this release does not use the GPU that is here")
-    from otzi_viewers.render.pictures import made_texts, render_tomogram
+    if snapshots and output.suffix.lower() == ".mp4":
+        raise UsageError(f"--snapshots shows a still as it grows, {output} is a movie")
+    from otzi_viewers.render.device import DrawingDevice, chosen_device
+    from otzi_viewers.render.gallery import PictureRequest, render_requests
+    from otzi_viewers.render.pictures import made_texts
 
     chosen = load_settings(Scene, scene) if scene else Scene()
     if size is not None:
@@ -125,37 +126,37 @@ def command(
     if turntable is not None:
         movie = replace(chosen.movie, frames=turntable, turn_degrees=360.0)
         chosen = replace(chosen, movie=movie)
-    if not slow:
+    # Where others compute, theirs decides, and what is slow for a processor is too much for some.
+    card = chosen_device(device)[0] if executor == "local" else None
+    if not slow and card is None:
         _check_work(chosen.output, chosen.quality)
+    where = DrawingDevice(device, parse_bytes(gpu_memory) if gpu_memory else None)
+    requests = [
+        PictureRequest(
+            collection, id_, path, probs, chosen, level, parse_bytes(memory), snapshots, where
+        )
+        for path, id_ in _chosen(open_collection(collection), tomogram, output).items()
+    ]
     results: dict[str, dict[str, Any]] = {}
     with executor_of(executor) as running:
-        for path, tomo in _chosen(open_collection(collection), tomogram, output).items():
-            try:
-                made = render_tomogram(
-                    tomo,
-                    path,
-                    probs=probs,
-                    scene=chosen,
-                    level=level,
-                    memory_bytes=parse_bytes(memory),
-                    executor=running,
-                    listen=console,
-                )
-            except (NotFoundError, VerificationError) as error:
-                if tomo.id == tomogram:
-                    raise
-                console.warn(f"{tomo.id} is left out: {error}")
-                results[tomo.id] = {"error": str(error)}
+        for request, made in render_requests(requests, running, console):
+            id_, path = request.tomogram, request.output
+            if isinstance(made, OtziError):
+                if id_ == tomogram:
+                    raise made
+                console.warn(f"{id_} is left out: {made}")
+                results[id_] = {"error": str(made)}
                 continue
             if not made:
                 console.say(f"{path} is done already")
             texts = made_texts(path)
-            results[tomo.id] = {
+            results[id_] = {
                 "path": str(path),
                 "size": list(chosen.output.size),
-                "digest": texts["otzi digest"],
+                "digest": texts[DIGEST],
                 **json.loads(texts["otzi source"]),
             }
+    results = {request.tomogram: results[request.tomogram] for request in requests}
     lines = [f"{result.get('path', 'left out')}" for result in results.values()]
     document = next(iter(results.values())) if tomogram in results else results
     console.result(document, "\n".join(lines))

@@ -23,6 +23,7 @@ __all__ = [
     "Segmentation",
     "class_table",
     "hard_labels",
+    "numbered_objects",
     "soft_products",
     "usual_segmentation",
 ]
@@ -117,6 +118,12 @@ def hard_labels(tomo: Tomogram) -> tuple[str, ...]:
     """Give the labels that are one class for each voxel."""
     labels = (p for p in tomo.products if p.startswith("labels/"))
     return tuple(p for p in labels if tomo.image(p).channels is None)
+
+
+def numbered_objects(tomo: Tomogram) -> tuple[str, ...]:
+    """Give the objects whose voxels are numbered: the others are but a table."""
+    objects = (p for p in tomo.products if p.startswith("objects/"))
+    return tuple(p for p in objects if (tomo.path(p) / "0" / "zarr.json").exists())
 
 
 def usual_segmentation(tomo: Tomogram) -> Segmentation | None:

@@ -30,7 +30,7 @@ class Snapshot:
 
 
 def take_snapshot(
-    viewer: Any, seconds: float = 60, pixels: tuple[int, int] | None = None
+    viewer: Any, seconds: float = 120, pixels: tuple[int, int] | None = None
 ) -> Snapshot:
     """Give what a Neuroglancer viewer's page shows of the viewer's present state.
 

@@ -23,9 +23,10 @@ Layout = Literal["4panel", "xy", "xz", "yz", "3d"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)
 
 _METERS_PER_ANGSTROM = 1e-10
-_PANEL_PIXELS = 400
-"""The smaller side of a panel of the 4-panel layout on a common screen."""
+_PANEL_PIXELS, _ONLY_PANEL_PIXELS = 340, 660
+"""The smaller side of one of several panels, and of a single one, on a laptop's screen."""
 _MARGIN = 1.1
+_OBJECT_OPACITY = 0.5
 _DISPLAYED = ("x", "y", "z")
 
 
@@ -49,6 +50,8 @@ class VolumeLayer:
     """How many voxels of level 0 its voxels are long: opacities are those of level 0."""
     depth_samples: int = 128
     """Along a ray, in 3-D."""
+    is_segmentation: bool = False
+    """Whether voxels are numbers of objects, each in a colour of its own; there is no shader."""
 
     def to_json(self) -> dict[str, Any]:
         """Give the layer's JSON."""
@@ -65,6 +68,15 @@ class VolumeLayer:
             # Of labels there are meshes, too, which no image layer can draw.
             subsources = {"subsources": {"default": True}, "enableDefaultSubsources": False}
             source |= {"url": self.url, **subsources}
+        if self.is_segmentation:
+            return {
+                "type": "segmentation",
+                "name": self.name,
+                "source": source,
+                "selectedAlpha": _OBJECT_OPACITY,
+                "visible": self.is_visible,
+                "tab": "segments",
+            }
         layer: dict[str, Any] = {
             "type": "image",
             "name": self.name,
@@ -142,11 +154,13 @@ class ViewerState:
         finest = min(self.spacing_angstrom)
         extents = [n * v / finest for n, v in zip(self.shape, self.spacing_angstrom, strict=True)]
         by_name = dict(zip("zyx", position, strict=True))
+        is_alone = self.layout != "4panel" and not self.columns
+        pixels = _ONLY_PANEL_PIXELS if is_alone else _PANEL_PIXELS
         state: dict[str, Any] = {
             "title": self.title,
             "dimensions": {d: [spacing[d] * _METERS_PER_ANGSTROM, "m"] for d in _DISPLAYED},
             "position": [by_name[d] for d in _DISPLAYED],
-            "crossSectionScale": self.voxels_per_pixel or max(extents) / _PANEL_PIXELS,
+            "crossSectionScale": self.voxels_per_pixel or max(extents) / pixels,
             "projectionScale": self.voxels_3d or max(extents) * _MARGIN,
             "projectionOrientation": list(self.orbit.quaternion),
             "projectionBackgroundColor": "#000000",

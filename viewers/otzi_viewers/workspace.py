@@ -12,11 +12,12 @@ from otzi.stroke_voxels import rasterise
 from otzi_viewers.jobs import Jobs
 from otzi_viewers.layers import (
     SLICES_LAYER,
-    VOLUME_LAYER,
     overview_style,
     slice_style,
     stroke_layer,
     tomogram_state,
+    usual_mode3d,
+    volume_layer,
 )
 from otzi_viewers.page_state import change_state, merged_state
 from otzi_viewers.problems import page_problems
@@ -79,7 +80,9 @@ class Workspace:
         self._shown: Segmentation | None = usual_segmentation(tomo)
         self._beside: Segmentation | None = None
         self._layout: Layout = "4panel"
-        self.viewer = server.show(self._state())
+        state = self._state()
+        self.viewer = server.show(state)
+        self._put_last = state.to_json()
         self._overlay = _local_volume(self._drawn.overlay, tomo)
         self._preview: Any = None
         self._put()
@@ -243,11 +246,12 @@ class Workspace:
     def _styles(self, shown: Segmentation, suffix: str = "") -> dict[str, Style]:
         """Give how a segmentation is drawn on the screen."""
         layers = {layer["name"]: layer for layer in self.viewer.state.to_json()["layers"]}
+        volume = volume_layer(usual_mode3d(self._tomo, shown))
         return {
             use: with_controls(style, layers.get(name + suffix, {}).get("shaderControls", {}))
             for use, name, style in (
                 (SLICES, SLICES_LAYER, slice_style(self._tomo, shown)),
-                (VOLUME, VOLUME_LAYER, overview_style(self._tomo, shown)),
+                (VOLUME, volume, overview_style(self._tomo, shown)),
             )
         }
 
@@ -275,7 +279,8 @@ class Workspace:
             state = state.with_layer(stroke_layer(self._tomo, url, "preview"))
         url = volumes.register_volume(self._overlay)
         document = state.with_layer(stroke_layer(self._tomo, url)).to_json()
-        change_state(self.viewer, lambda before: merged_state(before, document))
+        last, self._put_last = self._put_last, document
+        change_state(self.viewer, lambda before: merged_state(before, document, last))
 
 
 def _local_volume(labels: StrokeOverlay | BlockLabels, tomo: Tomogram) -> Any:

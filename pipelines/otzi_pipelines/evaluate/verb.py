@@ -16,6 +16,7 @@ from otzi.console import Console
 from otzi.errors import NotFoundError, UsageError
 from otzi.events import Listener, ignore, step
 from otzi.memory import parse_bytes
+from otzi.split import Part, read_split
 from otzi_pipelines.evaluate.boundary import boundary_distances
 from otzi_pipelines.evaluate.picture import save_reliability
 from otzi_pipelines.evaluate.report import DEFINITIONS, Evaluation, pooled
@@ -23,7 +24,6 @@ from otzi_pipelines.evaluate.segmentation import comparable, full_name
 from otzi_pipelines.evaluate.temperature import Calibration, calibrate, card_of_maker
 from otzi_pipelines.evaluate.whole_volume import agreement_of
 from otzi_pipelines.label.picture import checked_picture
-from otzi_pipelines.train.split import Part, read_split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

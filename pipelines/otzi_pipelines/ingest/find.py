@@ -58,7 +58,10 @@ def _within(folder: Path) -> Iterator[Path]:
 
 def is_source_name(name: str) -> bool:
     """Tell by its ending whether a file is an MRC file, compressed or not."""
-    return _unpacked_name(Path(name)).suffix.lower() in _SUFFIXES
+    stem, _, ending = name.lower().rpartition(".")  # as text: watchers ask of thousands
+    if f".{ending}" in _PACKED_SUFFIXES:
+        stem, _, ending = stem.rpartition(".")
+    return bool(stem) and f".{ending}" in _SUFFIXES
 
 
 def _unpacked_name(path: Path) -> Path:

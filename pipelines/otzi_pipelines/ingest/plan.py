@@ -42,7 +42,9 @@ class IngestItem:
         if request.may_be_postponed(error):
             code = TemporaryFailure.exit_code
             return cls(request.path, id, "postponed", str(error), code)
-        return cls(request.path, id, "quarantined", str(error), error.exit_code)
+        may_pass = isinstance(error.__cause__, TemporaryFailure)  # the disk failed, not the file
+        code = TemporaryFailure.exit_code if may_pass else error.exit_code
+        return cls(request.path, id, "quarantined", str(error), code)
 
     def to_json(self) -> dict[str, Any]:
         """Give the item as plain JSON."""

@@ -12,7 +12,7 @@ from otzi.tiles.blend import PROBABILITY_STEPS
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["SliceHistograms", "code_count", "codes_of"]
+__all__ = ["SliceHistograms", "code_count", "codes_of", "histogram_bytes"]
 
 
 def code_count(dtype: DTypeLike) -> int:
@@ -21,6 +21,11 @@ def code_count(dtype: DTypeLike) -> int:
     As many as a uint8 has; of floats as many as a tile's probability had before it was blended.
     """
     return 256 if np.dtype(dtype) == np.uint8 else PROBABILITY_STEPS + 1
+
+
+def histogram_bytes(n_classes: int, depth: int, dtype: DTypeLike) -> int:
+    """Give the memory that the `SliceHistograms` of a volume take: of floats 64 kB a slice."""
+    return n_classes * depth * code_count(dtype) * np.dtype(np.uint32).itemsize
 
 
 def codes_of(stored: NDArray[Any]) -> NDArray[Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from otzi.collection import create_collection, is_collection, open_collection
-from otzi.errors import Locked, UsageError
+from otzi.errors import ExecutorUnavailable, Locked, UsageError
 from otzi.events import Listener, Noted, Warned, ignore
 from otzi.execute import checked_executor
 from otzi.execute import executor as started
@@ -125,7 +125,7 @@ def run_collection(
     ConfigurationError
         If the ledger would lie on a network file system, or files and settings do not fit.
     ExecutorUnavailable
-        If the executor cannot be had.
+        If the executor cannot be had, or cannot be had again after it was lost on the way.
     OutOfSpace, AccessDenied, DeviceUnavailable
         For what concerns every tomogram; leases are given back, what is published stays.
     """
@@ -136,6 +136,7 @@ def run_collection(
     collection = opened(as_location(collection_path), pipeline)
     workspace = collection.workspace
     owner = f"{socket.gethostname()}/{shard or 'all'}"
+    stopped = stop or Flag()
     is_alone = not (address or force)
     with _alone(workspace, shard) if is_alone else nullcontext():
         stages = stage_ledger(collection, address)
@@ -148,17 +149,24 @@ def run_collection(
         if retry:
             for volume in volumes:
                 stages.retry(volume.id)
-        for _ in range(_MOST_RESTARTS + 1):
+        for n_restarts in range(_MOST_RESTARTS + 1):
             worker = StageWorker(pipeline.settings, stages, owner, listen, tell)
-            turns = Turns(pipeline, worker, workspace, stop or Flag())
+            turns = Turns(pipeline, worker, workspace, stopped)
             pending = turns.settle_known(volumes)
             if not pending:
                 outcome = turns.outcome()
                 break
             stages.announce(_to_do(pipeline, pending, stages.rows()))
             with started(executor, pipeline.settings.workers) as running:
-                with _reporting(running, report):
-                    outcome = turns.run(pending, running)
+                try:
+                    with _reporting(running, report):
+                        outcome = turns.run(pending, running)
+                except ExecutorUnavailable as error:
+                    # Others run this scheduler, and may have begun it anew.
+                    if where != "tcp" or n_restarts == _MOST_RESTARTS or stopped.is_set():
+                        raise
+                    listen(Warned(f"{error} (it is looked for once more)"))
+                    continue
             if not outcome.has_stalled or where == "local":
                 break
             listen(Warned(f"nothing came on for too long: {executor} is ended"))

@@ -6,7 +6,7 @@
     volumes = 2
 
     [[stage]]
-    stage = "segment"          # one of ingest, pseudolabel, segment, ramps, view, render, verb
+    stage = "segment"          # one of ingest, pseudolabel, segment, ramps, view, objects, …
     model = "models/unet"      # the rest is that stage's; paths are relative to this file
     name = "unet"
 """
@@ -22,6 +22,7 @@ from otzi.errors import ConfigurationError, NotFoundError, disk_errors
 from otzi.memory import parse_bytes
 from otzi.settings import STRICT, read_settings
 from otzi_pipelines.run.ingest_stage import IngestStage
+from otzi_pipelines.run.objects_stage import ObjectsStage
 from otzi_pipelines.run.product_stages import (
     PseudolabelStage,
     RampsStage,
@@ -42,6 +43,7 @@ KINDS: dict[str, type[Any]] = {
     "segment": SegmentStage,
     "ramps": RampsStage,
     "view": ViewStage,
+    "objects": ObjectsStage,
     "render": RenderStage,
     "verb": VerbStage,
 }

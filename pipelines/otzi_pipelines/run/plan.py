@@ -92,13 +92,20 @@ class RunPlan:
                 cost = f"  up to {format_bytes(item.n_bytes)}, {time}"
             why = f"  {item.why}" if item.why else ""
             lines.append(f"{item.state:<12} {item.tomogram:<24} {item.stage}{cost}{why}")
-        unknown = sum(item.seconds is None for item in self.to_do)
-        more = f" and {unknown} that were never run" if unknown else ""
         lines.append(
-            f"{len(self.to_do)} to do, up to {format_bytes(self.n_bytes)}, about "
-            f"{format_seconds(self.seconds)}{more}; nothing was changed"
+            f"{len(self.to_do)} to do, up to {format_bytes(self.n_bytes)}{self._time}; "
+            "nothing was changed"
         )
         return "\n".join(lines)
+
+    @property
+    def _time(self) -> str:
+        known = sum(item.seconds is not None for item in self.to_do)
+        never = f"{len(self.to_do) - known} were never run, and nobody knows how long they take"
+        if not known:
+            return f", {never}" if self.to_do else ""
+        time = f", about {format_seconds(self.seconds)}"
+        return time if known == len(self.to_do) else f"{time} for {known} of them; {never}"
 
 
 def plan_run(

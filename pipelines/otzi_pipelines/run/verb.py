@@ -17,7 +17,7 @@ from otzi.collection import is_collection, open_collection
 from otzi.console import Console
 from otzi.events import Event, Noted, Warned
 from otzi.ledger.postgres import read_stage_rows
-from otzi.stopping import stopping
+from otzi.stopping import Stop, stopping
 from otzi.store.location import as_location
 from otzi_pipelines.run.coordinator import run_collection
 from otzi_pipelines.run.pipeline import Pipeline, load_pipeline
@@ -28,6 +28,7 @@ from otzi_pipelines.run.volume import Shard, find_volumes, parse_shard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
 __all__ = ["command"]
 
@@ -76,19 +77,18 @@ def command(
         console.result(plan.to_json(), str(plan))
         return 0
     standing = Standing(stages.settings.volumes)
-    table = console.terminal and LiveTable(standing, console.terminal)
 
     def tell(event: RunEvent) -> None:
         standing(event)
         is_detail = isinstance(event, Moved | Settled) and console.verbosity < 1
-        if not (table or is_detail):
+        if not (console.terminal or is_detail):
             console.say(json.dumps(event_json(event)))
 
     def listen(event: Event) -> None:
         if isinstance(event, Noted | Warned):
             console(event)
 
-    with table or nullcontext(), stopping() as stop:
+    with stopping() as stop, _table(console, standing, stop):
         outcome = run_collection(
             collection,
             stages,
@@ -104,6 +104,9 @@ def command(
             tell=tell,
         )
     code = outcome.exit_code
+    if outcome.n_left:
+        why = "it stalled" if outcome.has_stalled else "stopped"
+        console.warn(f"{why}, {outcome.n_left} stages are left: the same command goes on")
     if stop.asked.is_set() and not outcome.has_stalled:
         code = stop.exit_code(work_remains=bool(outcome.n_left)) or code
     quarantined = [
@@ -121,6 +124,13 @@ def command(
         console.warn(f"{outcome.n_hung} tomograms did not let go: the process ends without them")
         os._exit(code)
     return code
+
+
+def _table(
+    console: Console, standing: Standing, stop: Stop
+) -> AbstractContextManager[LiveTable | None]:
+    terminal = console.terminal
+    return LiveTable(standing, terminal, stop.asked.is_set) if terminal else nullcontext()
 
 
 def _plan(

@@ -24,6 +24,7 @@ from otzi.settings import STRICT
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from otzi.execute import Executor
     from otzi_pipelines.run.stages import Work
     from otzi_pipelines.run.volume import Volume
 
@@ -37,18 +38,20 @@ _END_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class RenderStage:
-    """A picture of every tomogram's classes. See `otzi render`."""
+    """A picture of every tomogram's classes, or a movie. See `otzi render`."""
 
     __pydantic_config__ = STRICT
 
     probs: str
     output: Path
-    """The PNG file, with ``{tomogram}`` for the tomogram's id."""
+    """The ``.png``, ``.exr`` or ``.mp4`` file, with ``{tomogram}`` for the tomogram's id."""
     name: str = "still"
     """Tells this picture from others of the same tomograms."""
     scene: Path | None = None
     size: str = "1280x960"
     """In pixels."""
+    turntable: int | None = None
+    """Frames of a whole turn, in a movie."""
     timeout_seconds: float = 3600.0
 
     makes = None
@@ -58,6 +61,10 @@ class RenderStage:
         _check_output(self.output)
         if not re.fullmatch(r"\d+x\d+", self.size):
             raise ConfigurationError(f"size = {self.size!r}: write width x height, as 1280x960")
+        if self.turntable is not None and self.turntable < 1:
+            raise ConfigurationError(f"turntable = {self.turntable}: at least 1 frame")
+        if self.turntable is not None and self.output.suffix.lower() != ".mp4":
+            raise ConfigurationError(f"turntable makes a movie, {self.output} is none: name a .mp4")
 
     @property
     def key(self) -> str:
@@ -77,7 +84,9 @@ class RenderStage:
     def recipe(self, volume: Volume) -> Mapping[str, Any]:
         """Give the settings, and what the scene file says."""
         scene = None if self.scene is None else sha256_of_file(self.scene)
-        return {"version": _VERSION, "probs": self.probs, "size": self.size, "scene": scene}
+        settings = {"probs": self.probs, "size": self.size, "scene": scene}
+        turntable = {} if self.turntable is None else {"turntable": self.turntable}
+        return {"version": _VERSION, **settings, **turntable}
 
     def output_file(self, volume: Volume) -> Path:
         """Give the file of a tomogram's picture."""
@@ -88,16 +97,20 @@ class RenderStage:
         return _digest(self.output_file(volume))
 
     def n_bytes(self, volume: Volume, n_classes: int) -> int:
-        """Give the size of four bytes a pixel."""
+        """Give the size of four bytes a pixel, of each frame."""
         width, _, height = self.size.partition("x")
-        return 4 * int(width) * int(height)
+        return 4 * int(width) * int(height) * (self.turntable or 1)
 
     def run(self, volume: Volume, work: Work) -> bool:
-        """Draw the picture."""
+        """Draw the picture, on the workers of the run's executor."""
         words = ["{collection}", _ID, "--output", "{output}", "--probs", self.probs]
         words += ["--size", self.size, "--slow"]
         if self.scene is not None:
             words += ["--scene", str(self.scene)]
+        if self.turntable is not None:
+            words += ["--turntable", str(self.turntable)]
+        if work.executor is not None:
+            words += ["--executor", _address(work.executor)]
         _run("render", words, volume, self.output_file(volume), work, self.timeout_seconds)
         return True
 
@@ -167,6 +180,13 @@ def _check_output(path: Path) -> None:
         raise ConfigurationError(
             f"output {path} is one file for all tomograms: put {_ID} into its name"
         )
+
+
+def _address(executor: Executor) -> str:
+    from otzi.clusters import DaskExecutor
+
+    assert isinstance(executor, DaskExecutor)
+    return executor.address
 
 
 def _for_tomogram(path: Path, volume: Volume) -> Path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from otzi.errors import NotFoundError, UsageError
 from otzi.mrc import read_header
+from otzi_pipelines.run.twins import first_twins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -119,7 +120,7 @@ def find_volumes(
     only
         Ids, or patterns of them as ``ts_0*``; all if None.
     shard
-        The share to take; all if None.
+        The share to take; all if None. Files that look the same are in the share of the first.
 
     Raises
     ------
@@ -133,7 +134,8 @@ def find_volumes(
                 raise NotFoundError(f"no tomogram {pattern!r} to run: there are {_some(ids)}")
         ids = [id_ for id_ in ids if any(fnmatchcase(id_, pattern) for pattern in only)]
     if shard is not None:
-        ids = [id_ for id_ in ids if shard.has(id_)]
+        firsts = first_twins(ids, sources)
+        ids = [id_ for id_ in ids if shard.has(firsts[id_])]
     volumes = [Volume(id_, collection, sources.get(id_)) for id_ in ids]
     for volume in volumes:
         volume.look()

@@ -10,9 +10,11 @@ import numpy as np
 from otzi.errors import MemoryBudgetError
 from otzi.memory import format_bytes, give_back_freed_memory, resident_memory_bytes
 from otzi.tiles.batch import window
+from otzi_pipelines.ramps.histograms import histogram_bytes
 
 if TYPE_CHECKING:
     from otzi.box import Zyx
+    from otzi.tiles.blend import ProbabilityType
     from otzi.tiles.blocks import BlockPlan
     from otzi.tiles.ensemble import Ensemble
     from otzi.tiles.infer import TorchModel
@@ -33,14 +35,18 @@ class Budget:
     model: TorchModel | Ensemble
     in_processes: bool
     """Whether each worker is a process of its own."""
+    dtype: ProbabilityType
+    """As stored."""
 
     def needed_bytes(self, workers: int) -> int:
         """Give the memory that so many blocks at a time take, all processes together."""
-        n_channels = len(self.model.classes) + self.model.n_measures
+        n_classes = len(self.model.classes)
+        n_channels = n_classes + self.model.n_measures
+        observed = histogram_bytes(n_classes, self.blocks.plan.shape[0], self.dtype)
         waiting = self.blocks.frontier_bytes(window(self.blocks, workers), n_channels)
         each = self.model.memory_bytes(self.tile_shape) + self._block_bytes(n_channels)
         each += self.in_processes * _PROCESS_BYTES
-        return resident_memory_bytes() + _ONCE_BYTES + waiting + workers * each
+        return resident_memory_bytes() + _ONCE_BYTES + observed + waiting + workers * each
 
     @property
     def tile_shape(self) -> Zyx:

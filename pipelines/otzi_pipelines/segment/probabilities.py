@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from otzi.execute import Executor
     from otzi.store.product import ProductWriter
     from otzi.tiles.blend import ProbabilityType
-    from otzi.tiles.blocks import BlockPlan
     from otzi.tiles.capability import Capability
     from otzi.tiles.density import NormalisedDensity
     from otzi.tiles.ensemble import Ensemble
@@ -80,7 +79,6 @@ def write_probabilities(
     model: TorchModel | Ensemble,
     recipe: Recipe,
     density: NormalisedDensity,
-    blocks: BlockPlan,
     executor: Executor,
     *,
     classes: ClassTable,
@@ -100,7 +98,8 @@ def write_probabilities(
     VerificationError
         If the density is damaged, or a voxel was not written once, or does not sum to 1.
     """
-    observer = Observer(tomo.shape, classes.names, recipe.dtype, blocks.plan)
+    plan = able.blocks.plan
+    observer = Observer(tomo.shape, classes.names, recipe.dtype, plan)
     n_classes = len(classes)
     with (
         _writer(tomo, recipe, classes, able) as probs,
@@ -117,13 +116,13 @@ def write_probabilities(
                 spread[(slice(None), *cell.slices)] = stored[n_classes:]
             observer.see(cell, stored[:n_classes])
 
-        for cell in map(blocks.plan.cell, blocks.plan.sweep):
+        for cell in map(plan.cell, plan.sweep):
             if is_done(cell):
                 observer.see(cell, probs.done((slice(None), *cell.slices)))
         n_inferred = store_tiles(
             density,
             model,
-            blocks,
+            able.blocks,
             take,
             executor,
             dtype=recipe.dtype,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import otzi
 from otzi.events import Event, Finished, Listener, ignore
-from otzi.memory import resident_memory_bytes
+from otzi.memory import PeakMemory, resident_memory_bytes
 from otzi_pipelines.ramps.picture import save_ramps_picture
 from otzi_pipelines.ramps.stored import read_ramps
 from otzi_pipelines.segment.report_page import report_page
@@ -42,8 +42,8 @@ class RunMeter:
     listen: Listener = ignore
     seconds: dict[str, float] = field(default_factory=dict)
     """Of every piece of work that ended, in that order."""
-    peak_memory_bytes: int = 0
-    """Of the process, up to the end of the last piece of work."""
+    memory: PeakMemory = field(default_factory=PeakMemory)
+    """Of the process, from the beginning of the run."""
     start_memory_bytes: int = field(default_factory=resident_memory_bytes)
     """Of the process, before the run."""
 
@@ -51,7 +51,6 @@ class RunMeter:
         """Take note of an event."""
         if isinstance(event, Finished):
             self.seconds[event.name] = self.seconds.get(event.name, 0.0) + event.seconds
-            self.peak_memory_bytes = max(self.peak_memory_bytes, event.peak_memory_bytes)
         self.listen(event)
 
 
@@ -90,7 +89,7 @@ def run_document(
     """
     product, n_tiles = f"probs/{name}", seen.n_cells
     ramps = tomo.attributes(f"ramps/{name}")
-    allowed = settings.memory_bytes
+    peak, allowed = meter.memory.peak_bytes, settings.memory_bytes
     return {
         "tomogram": tomo.id,
         "product": product,
@@ -104,10 +103,11 @@ def run_document(
             "inferred_per_tile": n_inferred / n_tiles,
         },
         "memory": {
-            "peak_bytes": meter.peak_memory_bytes,
+            "peak_bytes": peak,
+            "is_since_start": meter.memory.is_since_start,
             "start_bytes": meter.start_memory_bytes,
             "allowed_bytes": allowed,
-            "is_within": None if allowed is None else meter.peak_memory_bytes <= allowed,
+            "is_within": None if allowed is None else peak <= allowed,
         },
         "seconds": {stage: round(seconds, 3) for stage, seconds in meter.seconds.items()},
         "ramps": {kind: entry["low"] for kind, entry in ramps["ramps"].items()},

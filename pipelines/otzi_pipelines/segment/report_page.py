@@ -73,6 +73,8 @@ def _overview(document: Mapping[str, Any]) -> list[Row]:
     if allowed is not None:
         more = "" if memory["is_within"] else "MORE than the "
         bound = f"{more}{format_bytes(allowed)} allowed"
+    # Where the system cannot count anew, tomograms before this one are part of the peak.
+    since = "" if memory["is_since_start"] else " since the process began"
     top, bottom = slab["margin_angstrom"]
     return [
         ("volume (z, y, x)", f"{shape} voxels of {spacing} Å"),
@@ -92,7 +94,7 @@ def _overview(document: Mapping[str, Any]) -> list[Row]:
             "slab",
             f"slices {slab['start']} to {slab['stop'] - 1}, margins {top:.0f} Å and {bottom:.0f} Å",
         ),
-        ("peak memory", f"{format_bytes(peak)}, {bound}"),
+        ("peak memory of this process", f"{format_bytes(peak)}{since}, {bound}"),
         ("run on", f"{settings['device']}, tiles at the same time: {settings['workers']}"),
     ]
 

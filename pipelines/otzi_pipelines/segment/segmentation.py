@@ -10,7 +10,6 @@ import numpy as np
 from otzi.errors import ModelError
 from otzi.events import Listener, Noted, Warned, ignore
 from otzi.execute import Threads
-from otzi.tiles.blocks import BlockPlan
 from otzi.tiles.capability import capability
 from otzi.tiles.density import NormalisedDensity, slab_bytes
 from otzi.tiles.tasks import plan_for
@@ -25,17 +24,13 @@ if TYPE_CHECKING:
     from otzi.classes import ClassTable
     from otzi.execute import Executor
     from otzi.tiles.blend import ProbabilityType
-    from otzi.tiles.capability import Capability
     from otzi.tiles.ensemble import Ensemble
     from otzi.tiles.infer import TorchModel
-    from otzi.tiles.plan import TilePlan
     from otzi.tomogram import Tomogram
 
 __all__ = ["segment"]
 
 _MOST_CACHE_BYTES = 128 * 10**6
-_TILES_ON_DEVICE = 2
-"""Along y and x in a block on a GPU, which has all tiles along z."""
 
 
 def segment(
@@ -118,11 +113,10 @@ def segment(
         _warn_of_other_spacing(tomo, model, listen)
         # Threads of our own are as many as the memory allows.
         cluster = None if executor is None or executor.is_local else executor
-        able = capability(cluster, model, plan.read((0, 0, 0)).shape)
-        blocks = BlockPlan(plan, tiles_per_block or _block_for(able, plan))
+        able = capability(cluster, model, plan, tiles_per_block)
         cache_bytes = min(_MOST_CACHE_BYTES, slab_bytes(tomo.array("raw"), plan))
         if memory_bytes is not None:
-            budget = Budget(blocks, model, in_processes=cluster is not None)
+            budget = Budget(able.blocks, model, in_processes=cluster is not None, dtype=dtype)
             fewest = workers if cluster else 1
             workers = workers_that_fit(budget, workers, memory_bytes, fewest=fewest)
             # Without it chunks are decoded more often, no more.
@@ -134,7 +128,6 @@ def segment(
                 model,
                 recipe,
                 density,
-                blocks,
                 running,
                 classes=classes,
                 able=able,
@@ -162,13 +155,6 @@ def segment(
         legacy_model=model if with_legacy else None,
     )
     return not is_made
-
-
-def _block_for(able: Capability, plan: TilePlan) -> Zyx:
-    """Give how many tiles make a block: on a processor a tile takes long, on a GPU it does not."""
-    if not able.blends_on_device:
-        return 1, 1, 1
-    return plan.grid[0], _TILES_ON_DEVICE, _TILES_ON_DEVICE
 
 
 def _classes(tomo: Tomogram, model: TorchModel | Ensemble) -> ClassTable:

@@ -84,7 +84,8 @@ def command(
     kind, _ = checked_executor(executor)
     tiles_per_block = _tiles_per_block(block)
     chosen = chosen_tomograms(open_collection(collection, mode="r+"), tomograms)
-    where = nullcontext() if kind == "local" else execute_on(executor, workers)
+    processes = workers or _gpus(kind, device)
+    where = nullcontext() if kind == "local" else execute_on(executor, processes)
     with where as running:
         network = _model(model, flips, device, _threads(kind, running, workers))
         results = segment_several(
@@ -123,6 +124,17 @@ def _threads(kind: str, running: Executor | None, workers: int | None) -> int | 
     if running is None:
         return max(1, cores // (workers or cores))
     return max(1, cores // running.n_workers) if kind == "processes" else None
+
+
+def _gpus(kind: str, device: Device) -> int | None:
+    """Give the processes of this machine that there are by themselves: one for each GPU used."""
+    if kind != "processes":
+        return None
+    import torch
+
+    from otzi.tiles.infer import choose_device
+
+    return torch.cuda.device_count() if choose_device(device).type == "cuda" else None
 
 
 def _workers(running: Executor | None, network: TorchModel | Ensemble) -> int:

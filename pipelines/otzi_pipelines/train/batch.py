@@ -17,9 +17,9 @@ def density_of(crop: Crop, device: torch.device) -> Tensor:
     """Give ``(z, y, x)`` float32, normalised with its whole volume.
 
     It is not finite where the data are not. What is copied to the device is as narrow as what is
-    stored.
+    stored; the crop stays as it is.
     """
-    values = torch.from_numpy(crop.density).to(device).float()
+    values = torch.from_numpy(crop.density).to(device).to(torch.float32, copy=True)
     if crop.volume.quantisation != (1.0, 0.0):
         scale, offset = crop.volume.quantisation
         values = values.mul_(scale).add_(offset)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from otzi.arguments import chosen_tomograms
 from otzi.box import Box
-from otzi.errors import ConfigurationError, NotFoundError
+from otzi.errors import ConfigurationError, NotFoundError, UsageError
 from otzi.events import Listener, Noted, Warned
 from otzi.normalise import ROBUST
+from otzi.split import read_split
 from otzi_pipelines.train.crops import CropSource, LabelledVolume, covering_boxes, cut
-from otzi_pipelines.train.split import read_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,15 +42,37 @@ class Roles:
         return self.learnt_from + self.judged_by
 
 
-def roles(collection: Collection, labels: str, listen: Listener) -> Roles:
+def roles(
+    collection: Collection, labels: str, listen: Listener, ids: Sequence[str] | None = None
+) -> Roles:
     """Give which labelled tomograms of a collection are for what, by its split if it has one.
+
+    Parameters
+    ----------
+    collection, labels
+        Where, and the name of the labels.
+    listen
+        Told who is left out.
+    ids
+        The only ones to take; all with labels if None.
 
     Raises
     ------
     NotFoundError
-        If none has such labels, or none of those that the split leaves to learn from.
+        If none has such labels, one that is named has not, or none of those that the split leaves
+        to learn from.
+    UsageError
+        If one that is named is kept for the test, or has no part in the split.
     """
-    labelled = [tomo for tomo in collection if tomo.has(f"labels/{labels}")]
+    named = sorted(set(ids or ()))
+    labelled = [
+        tomo for tomo in chosen_tomograms(collection, named) if tomo.has(f"labels/{labels}")
+    ]
+    if missing := [id_ for id_ in named if id_ not in {tomo.id for tomo in labelled}]:
+        raise NotFoundError(
+            f"{', '.join(missing)} has no labels/{labels}: make them with "
+            f"`otzi pseudolabel {collection.path} {missing[0]} --name {labels}`"
+        )
     if not labelled:
         raise NotFoundError(
             f"no tomogram of {collection.path} has labels/{labels}: make them with "
@@ -58,6 +81,12 @@ def roles(collection: Collection, labels: str, listen: Listener) -> Roles:
     split = read_split(collection)
     if split is None:
         return Roles(tuple(labelled), ())
+    for id_ in named:
+        if (part := split.parts.get(id_)) not in ("train", "val"):
+            kept = "is kept for the test" if part else "has no part in the split"
+            raise UsageError(
+                f"{id_} {kept}: leave it out, or otzi split {collection.path} {id_} --into train"
+            )
     by_part = {
         part: tuple(tomo for tomo in labelled if split.parts.get(tomo.id) == part)
         for part in ("train", "val")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from otzi.errors import ModelError
-from otzi.events import Listener, ignore
+from otzi.events import Listener, Warned, ignore
 from otzi.metrics import Agreement
+from otzi.networks.batch_norm import train_together
 from otzi.networks.torch_compile import compiled
 from otzi.networks.volume_norm import measure_statistics
 from otzi_pipelines.train.augment import Change
@@ -60,6 +62,8 @@ class Learner:
         The processes that learn the same, of which this is one.
     listen
         Told whether the network is compiled, if it is to be.
+
+    Batch norms of a team see the crops of all its processes.
     """
 
     def __init__(
@@ -82,7 +86,10 @@ class Learner:
         self.class_weights = torch.tensor(weights, device=device) if weights else None
         self._precision = precision_of(settings, device)
         self._forward: Callable[[Tensor], Tensor] = self.network
-        if settings.compiled:
+        waits = team.size > 1 and train_together(network, team) > 0
+        if settings.compiled and waits:
+            listen(Warned("the network is not compiled: its norms wait for other processes"))
+        elif settings.compiled:
             with self._in_precision():
                 self._forward = compiled(self.network, self._example(), listen=listen)
         # Gradients in float16 would vanish; bfloat16 has the range of float32.
@@ -120,6 +127,8 @@ class Learner:
             loss = self._gradients(changed)
             if not isfinite(loss):
                 raise ModelError(f"the loss is {loss}: {self._culprit(changed)}")
+            if not self._may_step():
+                raise ModelError(f"the gradient is not finite: {self._culprit(changed)}")
             self.scaler.step(self.optimiser)
             self.scaler.update()
         self._average()
@@ -132,7 +141,9 @@ class Learner:
         nominal = float(self.settings.batch * self.settings.crop_voxels**3)
         total, known = torch.zeros((2, 1), device=self.device)
         n_parts = min(self.settings.accumulate, len(changed))
-        for part in (changed[i::n_parts] for i in range(n_parts)):
+        # In order: part by part, all processes together learn from what one would.
+        bounds = [len(changed) * i // n_parts for i in range(n_parts + 1)]
+        for part in (changed[i:j] for i, j in pairwise(bounds)):
             density, target = self._batch(part)
             loss = self._loss_sum(density, target) / nominal
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -146,23 +157,33 @@ class Learner:
             gradient /= known
         return float(total / known)
 
+    def _may_step(self) -> bool:
+        """Tell whether no weight would be lost by this gradient, of all processes."""
+        if self.scaler.is_enabled():
+            return True  # it leaves out such steps, and scales less from then on
+        gradients = (p.grad for p in self.network.parameters() if p.grad is not None)
+        return all(bool(gradient.isfinite().all()) for gradient in gradients)
+
     @torch.no_grad()
     def _culprit(self, changed: Sequence[tuple[Crop, Change]]) -> str:
         """Say which crop, of those of all processes, makes the loss no number, and what to do."""
         remedy = f"take a learning_rate below {self.settings.learning_rate:g}"
-        found = None
+        bad_data: list[str] = []
+        astray: list[str] = []
+        # All are computed, whatever is found: norms wait for those of the other processes.
         for crop, change in changed:
             density, target = self._batch([(crop, change)])
             if not density.isfinite().all():
-                found = f"the density of {crop} is not finite: ingest it with --nonfinite mean"
+                bad_data.append(
+                    f"the density of {crop} is not finite: ingest it with --preset train "
+                    "--nonfinite fill --update"
+                )
             elif not target.isfinite().all():
-                found = f"the labels of {crop} are not finite: label it again"
-            elif not self._loss_sum(density, target).isfinite():
-                found = f"learning went astray in {crop}: {remedy}"
-            if found:
-                break
-        said = [one for one in self.team.gather(found) if one]
-        return said[0] if said else remedy
+                bad_data.append(f"the labels of {crop} are not finite: label it again")
+            if not self._loss_sum(density, target).isfinite():
+                astray.append(f"learning went astray in {crop}: {remedy}")
+        said = self.team.gather((bad_data, astray))
+        return next((one for kind in zip(*said, strict=True) for one in chain(*kind)), remedy)
 
     @torch.no_grad()
     def _average(self) -> None:

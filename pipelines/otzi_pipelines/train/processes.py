@@ -46,6 +46,16 @@ class Team:
         for tensor, total in zip(tensors, parts, strict=True):
             tensor.copy_(total.view(tensor.shape))
 
+    def mean(self, tensor: Tensor) -> Tensor:
+        """Give the mean of what all processes have; nothing flows back through it."""
+        if self.size == 1:
+            return tensor
+        from torch import distributed
+
+        total = tensor.detach().clone()
+        distributed.all_reduce(total)
+        return total / self.size
+
     def gather(self, value: T) -> list[T]:
         """Give what all processes have said, in the order of their ranks."""
         if self.size == 1:

@@ -1,51 +1,18 @@
-"""Which tomograms a network learns from, which it is judged by, and which only at the end.
-
-Kept in the collection, in the attributes of a Zarr group of its own, so that every training keeps
-to it: what is in ``val`` and ``test`` is never learnt from.
-"""
+"""A split of all tomograms of a collection by shares; how it is kept there is `otzi.split`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from otzi.errors import ConfigurationError, UsageError, disk_errors
-from otzi.store.groups import read_group, write_group
+from otzi.errors import UsageError
+from otzi.split import PARTS, Part, Split, read_split, write_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from otzi.collection import Collection
-
 __all__ = ["PARTS", "Part", "Split", "read_split", "split_evenly", "write_split"]
-
-Part = Literal["train", "val", "test"]
-PARTS: tuple[Part, ...] = get_args(Part)
-
-_GROUP = "split"
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """The part of each tomogram; every one has one at most."""
-
-    parts: Mapping[str, Part]
-
-    def __post_init__(self) -> None:
-        for id_, part in self.parts.items():
-            if part not in PARTS:
-                raise UsageError(f"{id_}: no part {part!r}, choose one of {', '.join(PARTS)}")
-
-    def of(self, part: Part) -> tuple[str, ...]:
-        """Give the ids of the tomograms in a part, sorted."""
-        return tuple(sorted(id_ for id_, its_part in self.parts.items() if its_part == part))
-
-    def moved(self, ids: Iterable[str], part: Part) -> Split:
-        """Give the split after these tomograms are put into a part."""
-        return Split({**self.parts, **dict.fromkeys(ids, part)})
 
 
 def split_evenly(
@@ -85,40 +52,3 @@ def split_evenly(
         parts[id_] = neediest
         counts[neediest] += 1
     return Split(parts)
-
-
-def read_split(collection: Collection) -> Split | None:
-    """Give the split of a collection; None if it has none.
-
-    Raises
-    ------
-    ConfigurationError
-        If what is there is no split.
-    """
-    attributes = read_group(collection.path / _GROUP)
-    if attributes is None:
-        return None
-    try:
-        return Split(dict(attributes["otzi"]["parts"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"{collection.path / _GROUP} holds no split ({error}): make it with `otzi split`"
-        ) from error
-
-
-def write_split(collection: Collection, split: Split) -> None:
-    """Keep a split in a collection, in place of the one before.
-
-    Raises
-    ------
-    UsageError
-        If it is in an object store.
-    OutOfSpace, AccessDenied, TemporaryFailure
-        If it cannot be written; the one before stays.
-    """
-    collection.check_writable()
-    if not isinstance(collection.path, Path):
-        raise UsageError(f"{collection.path} is in an object store: split a local collection")
-    with disk_errors(collection.path, "writing"):
-        parts = dict(sorted(split.parts.items()))
-        write_group(collection.path / _GROUP, {"otzi": {"kind": "split", "parts": parts}})

@@ -11,7 +11,8 @@ from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
 from otzi.errors import NotFoundError, UsageError
-from otzi_pipelines.train.split import PARTS, Split, read_split, split_evenly, write_split
+from otzi.split import PARTS, Split, read_split, write_split
+from otzi_pipelines.train.split import split_evenly
 
 __all__ = ["command"]
 

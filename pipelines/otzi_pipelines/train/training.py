@@ -21,6 +21,7 @@ from otzi_pipelines.train.processes import is_first, together
 from otzi_pipelines.train.settings import TrainSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from otzi.collection import Collection
@@ -33,13 +34,14 @@ def train(
     *,
     labels: str,
     model: Path,
+    tomograms: Sequence[str] | None = None,
     settings: TrainSettings | None = None,
     start: Path | None = None,
     device: Device = "auto",
     threads: int | None = None,
     listen: Listener = ignore,
 ) -> ModelCard:
-    """Give the card of a network trained on all tomograms that have these labels.
+    """Give the card of a network trained on the tomograms that have these labels.
 
     Tomograms that the split of the collection keeps for validation or test are never learnt from. A
     run that was interrupted goes on from its last checkpoint; on a processor, with as many threads,
@@ -56,6 +58,8 @@ def train(
         The model folder to make. It also gets a model in ``best``, that of the least held-out loss,
         pictures of what the network finds in ``pictures``, and curves in ``tensorboard``, where
         that is installed.
+    tomograms
+        Ids of the only ones to take; all that have labels if None.
     settings
         What decides the result.
     start
@@ -69,7 +73,9 @@ def train(
     Raises
     ------
     NotFoundError
-        If no tomogram has such labels, or none of those to learn from.
+        If no tomogram has such labels, one that is named has not, or none of those to learn from.
+    UsageError
+        If one that is named is kept for the test, or has no part in the split.
     CannotCreate
         If the folder holds something else, or a model trained otherwise.
     ConfigurationError
@@ -82,7 +88,7 @@ def train(
     settings = settings or TrainSettings()
     if not is_first():
         listen = ignore
-    chosen = roles(collection, labels, listen)
+    chosen = roles(collection, labels, listen, tomograms)
     made = made_from(chosen, labels, settings, start)
     place = model / CHECKPOINT
     if card := finished(model, made):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from otzi.arguments import CollectionArgument
+from otzi.arguments import CollectionArgument, TomogramsArgument
 from otzi.cli import verb
 from otzi.collection import open_collection
 from otzi.console import Console
@@ -27,6 +27,7 @@ def command(
     collection: CollectionArgument,
     labels: Annotated[str, typer.Option(help="Name of the labels to learn.", metavar="NAME")],
     model: Annotated[Path, typer.Option(help="The model folder to make.", metavar="DIR")],
+    tomograms: TomogramsArgument = None,
     config: Annotated[
         Path | None, typer.Option(help="Settings of the training.", metavar="FILE.toml")
     ] = None,
@@ -40,6 +41,8 @@ def command(
 ) -> None:
     """Train a network on labelled tomograms, or go on with one that was interrupted.
 
+    Without TOMO on all that have such labels; what `otzi split` keeps is never learnt from.
+
     In several processes, one for each GPU: torchrun --nproc-per-node 4 -m otzi train …
     """
     settings = TrainSettings() if config is None else load_settings(TrainSettings, config)
@@ -52,6 +55,7 @@ def command(
         open_collection(collection),
         labels=labels,
         model=model,
+        tomograms=tomograms,
         settings=settings,
         start=start,
         device=device,

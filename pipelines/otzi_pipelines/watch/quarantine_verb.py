@@ -58,18 +58,20 @@ def command(
         return 0
     if everything == bool(names):
         raise UsageError("say which to try again, by tomogram or file, or --all")
-    chosen = [entry for entry in there if everything or _is_named(entry, names or [])]
+    named = {entry["id"] for entry in there if _is_named(entry, names or [])}
+    chosen = [entry for entry in there if everything or entry["id"] in named]
     for name in names or []:
         if not any(_is_named(entry, [name]) for entry in chosen):
             raise NotFoundError(f"{name!r} is not quarantined: `otzi quarantine list` says what is")
     retried = [entry for entry in chosen if _retry(col, ledger, entry)]
-    for entry in chosen:
-        if entry not in retried:
-            source = entry.get("source", "FILE")
-            console.warn(f"{source} is of no watched folder: otzi ingest {collection} {source}")
+    by_run = {entry["id"] for entry in retried if entry.get("stage") == "ingest"}
+    left = [entry for entry in chosen if entry not in retried and entry["id"] not in by_run]
+    for entry in left:
+        source = entry.get("source", "FILE")
+        console.warn(f"{source} is of no watched folder: otzi ingest {collection} {source}")
     lines = [f"{_name(entry):<28} will be tried again" for entry in retried]
     console.result({"retried": retried}, "\n".join(lines))
-    return 0 if len(retried) == len(chosen) else _SOME_LEFT
+    return _SOME_LEFT if left else 0
 
 
 def _entries(col: Collection, ledger: str | None) -> list[dict[str, Any]]:

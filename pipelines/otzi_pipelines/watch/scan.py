@@ -89,4 +89,6 @@ def _place(entry: os.DirEntry[str], seen: Seen) -> Path | None:
 
 def _legible(path: str) -> Path:
     """Give a path as text: one that is no UTF-8 is no more the file's, which the reader says."""
+    if path.isascii():
+        return Path(path)
     return Path(path.encode("utf-8", "backslashreplace").decode())

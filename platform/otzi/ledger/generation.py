@@ -106,7 +106,7 @@ class GenerationAudit:
             return
         yield from problems
         if not problems and not self.is_fast:
-            yield from self._content(image, of.get("classes"))
+            yield from self._content(image, of)
 
     def _levels(
         self, manifest: Mapping[str, tuple[int, int]], image: Multiscale
@@ -146,12 +146,14 @@ class GenerationAudit:
         if used.size and int(used.sum(axis=1).max()) > size - n_bytes:
             yield name, "has an index that points beyond its chunks"
 
-    def _content(self, image: Multiscale, classes: list[str] | None) -> Iterator[Problem]:
-        n_classes = self.n_classes if classes is None else len(classes)
+    def _content(self, image: Multiscale, of: Mapping[str, Any]) -> Iterator[Problem]:
+        n_classes = len(of["classes"]) if "classes" in of else self.n_classes
         try:
             array = LevelArray(self.folder, 0)
             if image.channels is not None and self.kind in ("probs", "labels"):
                 check_sums(array, may_be_unknown=self.kind == "labels")
+            elif self.kind == "objects":
+                check_classes(array, of["n_objects"])
             elif image.is_labels and n_classes is not None:
                 # Strokes are numbered from 1: 0 is what nobody labelled.
                 check_classes(array, n_classes - (self.kind != "strokes"))

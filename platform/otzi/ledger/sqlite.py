@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 import time
 from contextlib import closing, contextmanager
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Catalog",
     "check_place",
+    "largest_bytes",
     "ledger_path",
     "open_catalog",
     "read_catalog",
@@ -47,6 +49,8 @@ __all__ = [
 _BUSY_SECONDS = 60.0
 _PAUSE_SECONDS = 0.01
 _WAL_VERSIONS = b"\x02\x02"
+_BESIDE_BYTES = 64 << 10
+"""Room for the write-ahead log and its index."""
 
 Row = tuple[Any, ...]
 
@@ -257,12 +261,34 @@ def read_catalog(collection: Path) -> Iterator[Catalog | None]:
         return
     with path.open("rb") as file:
         if file.read(20)[18:] not in (b"", _WAL_VERSIONS):
-            raise VerificationError(f"the header of {path} is not as it was written")
-    # Without leave to write, SQLite cannot make the files beside it that it wants for reading.
-    is_mine = os.access(path.parent, os.W_OK) and not is_network(file_system(path))
-    options = "mode=rw" if is_mine else "mode=ro&immutable=1"
+            raise VerificationError(
+                f"the header of {path} is not as it was written: `otzi ledger rebuild COLLECTION` "
+                "makes it again"
+            )
+    options = "mode=rw" if _has_room_beside(path) else "mode=ro&immutable=1"
     with _connected(path, f"{path.resolve().as_uri()}?{options}") as connection:
         yield Catalog(connection)
+
+
+def _has_room_beside(path: Path) -> bool:
+    """Tell whether SQLite can make the files beside a catalog that it wants even for reading.
+
+    On a full disk it cannot, unless somebody who writes has made them.
+    """
+    if not os.access(path.parent, os.W_OK) or is_network(file_system(path)):
+        return False
+    if shutil.disk_usage(path.parent).free >= _BESIDE_BYTES:
+        return True
+    log = path.with_name(f"{path.name}-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+def largest_bytes(collection: Path) -> int:
+    """Give what the products of the largest tomogram take; 0 where no catalog knows of one."""
+    query = "SELECT sum(n_bytes) AS total FROM product GROUP BY tomogram ORDER BY total DESC"
+    with read_catalog(collection) as catalog:
+        rows = [] if catalog is None else catalog.execute(f"{query} LIMIT 1").fetchall()
+    return int(rows[0][0]) if rows else 0
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from otzi.errors import Locked, VerificationError, disk_errors
 from otzi.ledger.sqlite import read_catalog
 from otzi.ledger.staging import folder_bytes, staged_work
+from otzi.store.derived import outdated
 from otzi.store.folders import product_folders, tomogram_folders
 from otzi.store.groups import current_generation, generations
 from otzi.store.journal import half_journals
@@ -35,7 +36,8 @@ class Litter:
 
     path: Path
     what: str
-    """``interrupted work``, ``orphaned generation``, ``unused lock`` or ``half a file``."""
+    """``interrupted work``, ``orphaned generation``, ``unused lock``, ``half a file``, or what was
+    derived of content that is gone: ``outdated``."""
     n_bytes: int
 
     @classmethod
@@ -89,11 +91,13 @@ def sweep(collection: Path, *, dry_run: bool = False) -> Sweep:
                 litter += _swept(staging, product, known)
             except Locked:
                 held.append(staging.name)
-    for path in _half_files(collection):
-        litter.append(Litter.of(path, "half a file"))
+    loose = [Litter.of(path, "half a file") for path in _half_files(collection)]
+    loose += [Litter.of(path, "outdated") for path in _outdated_files(collection)]
+    for item in loose:
+        litter.append(item)
         if not dry_run:
-            with disk_errors(path, "removing"):
-                path.unlink(missing_ok=True)
+            with disk_errors(item.path, "removing"):
+                item.path.unlink(missing_ok=True)
     return Sweep(tuple(litter), tuple(held))
 
 
@@ -177,6 +181,13 @@ def _half_files(collection: Path) -> Iterator[Path]:
             path = Path(folder, name)
             if name.endswith(".partial") and _changed(path) < newest:
                 yield path
+
+
+def _outdated_files(collection: Path) -> Iterator[Path]:
+    """Yield what was derived of content that is published no more."""
+    for tomogram in tomogram_folders(collection):
+        for product in product_folders(tomogram).values():
+            yield from outdated(product)
 
 
 def _changed(path: Path) -> float:

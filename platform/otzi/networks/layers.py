@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from otzi.networks.batch_norm import BatchNorm
 from otzi.networks.volume_norm import VolumeNorm
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def norm(kind: Norm, channels: int) -> nn.Module:
     """Give the layer that normalises ``(b, channels, z, y, x)``."""
     if kind == "group":
         return nn.GroupNorm(gcd(_GROUPS, channels), channels)
-    return VolumeNorm(channels) if kind == "volume" else nn.BatchNorm3d(channels)
+    return VolumeNorm(channels) if kind == "volume" else BatchNorm(channels)
 
 
 def recomputing(block: nn.Module, x: Tensor) -> Tensor:
@@ -53,7 +54,7 @@ def recomputing(block: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def _statistics_held(block: nn.Module) -> Iterator[None]:
-    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm3d)]
+    norms = [module for module in block.modules() if isinstance(module, BatchNorm)]
     before = [(norm, norm.momentum) for norm in norms]
     counted = [norm.num_batches_tracked for norm in norms]
     try:

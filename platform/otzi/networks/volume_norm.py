@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from otzi.networks.batch_norm import BatchNorm
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 __all__ = ["VolumeNorm", "measure_statistics"]
 
 
-class VolumeNorm(nn.BatchNorm3d):
+class VolumeNorm(BatchNorm):
     """A batch norm whose statistics are to be measured."""
 
 

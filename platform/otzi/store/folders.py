@@ -22,7 +22,7 @@ _LOOKS_AT_ONCE = 16
 
 SINGLE_KINDS = ("raw", "view", "strokes")
 """Products of which a tomogram has one."""
-NAMED_KINDS = ("labels", "probs", "ramps", "reports", "spread", "styles")
+NAMED_KINDS = ("labels", "objects", "probs", "ramps", "reports", "spread", "styles")
 """Products of which it has any number, by name."""
 
 

@@ -61,7 +61,7 @@ class Layout:
     @property
     def encoding(self) -> Encoding:
         """How chunks become bytes."""
-        return encoding_for(self.kind, self.dtype)
+        return encoding_for(self.kind, self.dtype, has_channels=self.n_channels is not None)
 
     @property
     def grids(self) -> tuple[LevelGrid, ...]:

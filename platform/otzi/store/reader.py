@@ -12,6 +12,7 @@ import threading
 from collections import defaultdict
 from itertools import chain, islice, product
 from math import prod
+from operator import floordiv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from otzi.store.descriptors import OpenShard
     from otzi.store.location import Location
-    from otzi.store.remote_shard import RemoteShard
 
     ChunkIndex = tuple[int, ...]
 
@@ -81,6 +80,7 @@ class LevelArray:
         self._shards = {
             shard: (self.path / key, states[key], sizes[key]) for shard, key in keys.items()
         }
+        self._chunks_per_shard = self.grid.chunks_per_shard
         self._digest = hashlib.sha256(manifest).hexdigest()
         self._cache = ChunkCache(cache_bytes)
 
@@ -141,25 +141,26 @@ class LevelArray:
         """Give the bytes of chunks, those of several shards at the same time."""
         groups: dict[ChunkIndex, list[ChunkIndex]] = defaultdict(list)
         for index in indices:
-            groups[self.grid.shard_of(index)].append(index)
+            groups[self._shard_of(index)].append(index)
 
         def read(members: list[ChunkIndex]) -> list[bytes | None]:
-            return self._shard(members[0]).read([self._place(index) for index in members])
+            shard = open_shard(
+                *self._shards[self._shard_of(members[0])], prod(self._chunks_per_shard)
+            )
+            return shard.read([self._place(index) for index in members])
 
         each = groups.values()
         data = map(read, each) if len(each) < 2 else fetchers().map(read, each)
         return dict(zip(chain(*each), chain.from_iterable(data), strict=True))
 
-    def _shard(self, index: ChunkIndex) -> OpenShard | RemoteShard:
+    def _shard_of(self, index: ChunkIndex) -> ChunkIndex:
         """Give the shard in which a chunk lies."""
-        return open_shard(
-            *self._shards[self.grid.shard_of(index)], prod(self.grid.chunks_per_shard)
-        )
+        return tuple(map(floordiv, index, self._chunks_per_shard))
 
     def _place(self, index: ChunkIndex) -> int:
         """Give the place of a chunk in the index of its shard."""
         place = 0
-        for i, m in zip(index, self.grid.chunks_per_shard, strict=True):
+        for i, m in zip(index, self._chunks_per_shard, strict=True):
             place = place * m + i % m
         return place
 
@@ -168,7 +169,7 @@ class LevelArray:
         try:
             chunk = self.encoding.decode(data, buffer)
         except (ValueError, RuntimeError) as error:
-            path, *_ = self._shards[self.grid.shard_of(index)]
+            path, *_ = self._shards[self._shard_of(index)]
             raise CorruptShard(
                 f"{path} is damaged in chunk {index}: {error}; make the product again"
             ) from error

@@ -31,6 +31,7 @@ __all__ = [
     "accumulate",
     "check_outputs",
     "finalise",
+    "finalise_into",
     "quantise",
     "quantise_box",
 ]
@@ -131,6 +132,7 @@ def accumulate(
     weights: Sequence[NDArray[np.uint32]],
     start: Zyx = (0, 0, 0),
     *,
+    planes: tuple[int, int] | None = None,
     is_first: bool = False,
 ) -> None:
     """Add steps, times the weights of z, y and x, to a box of `total` in place.
@@ -140,16 +142,19 @@ def accumulate(
     total
         ``(c, z, y, x)`` uint32, C-contiguous.
     steps
-        ``(c, z, y, x)`` uint16, C-contiguous, of the box.
+        ``(c, z, y, x)`` uint16, C-contiguous.
     weights
-        Of the box, along each axis.
+        Of the steps, along each axis.
     start
-        Where the box begins in `total`.
+        Where the steps, or the first of `planes`, are added in `total`.
+    planes
+        The first z of the steps that are added, and the one after the last; all if None.
     is_first
         Whether `total` holds nothing yet, and is not read.
     """
     z, y, x = weights
-    _accumulate(total, steps, z, y, x, *start, is_first)
+    first, stop = planes or (0, steps.shape[1])
+    _accumulate(total, steps, z, y, x, *start, first, stop, is_first)
 
 
 def finalise(
@@ -168,11 +173,21 @@ def finalise(
         Channels that sum to 1; all if None.
     """
     result = np.empty(total.shape, dtype)
-    if dtype == "uint8":
-        _finalise(total, len(total) if n_classes is None else n_classes, result)
-    else:
-        np.multiply(total, 1 / WHOLE, out=result, casting="same_kind")
+    finalise_into(result, 0, total, len(total) if n_classes is None else n_classes)
     return result
+
+
+def finalise_into(
+    result: NDArray[Any], first_plane: int, total: NDArray[np.uint32], n_classes: int
+) -> None:
+    """Put what `finalise` gives for `total` into the planes of `result` from `first_plane` on."""
+    if result.dtype == np.uint8:
+        _finalise(total, n_classes, result, first_plane)
+    elif result.dtype == np.float32:
+        _finalise_floats(total, result, first_plane)
+    else:  # which compiled code does not know
+        planes = result[:, first_plane : first_plane + total.shape[1]]
+        np.multiply(total, 1 / WHOLE, out=planes, casting="same_kind")
 
 
 @compiled
@@ -231,14 +246,17 @@ def _accumulate(
     z0: int,
     y0: int,
     x0: int,
+    first_plane: int,
+    stop_plane: int,
     is_first: bool,
 ) -> None:
-    n_channels, depth, rows, columns = steps.shape
+    n_channels, _, rows, columns = steps.shape
     for c in range(n_channels):
-        for z in range(depth):
+        for z in range(first_plane, stop_plane):
             for y in range(rows):
                 weight = np.uint32(weights_z[z] * weights_y[y])
-                into, row = total[c, z0 + z, y0 + y, x0 : x0 + columns], steps[c, z, y]
+                row = steps[c, z, y]
+                into = total[c, z0 + z - first_plane, y0 + y, x0 : x0 + columns]
                 if is_first:
                     for x in range(columns):
                         into[x] = np.uint32(weight * weights_x[x]) * np.uint32(row[x])
@@ -248,7 +266,9 @@ def _accumulate(
 
 
 @compiled
-def _finalise(total: NDArray[np.uint32], n_classes: int, result: NDArray[np.uint8]) -> None:
+def _finalise(
+    total: NDArray[np.uint32], n_classes: int, result: NDArray[np.uint8], first_plane: int
+) -> None:
     n_channels, depth, rows, columns = total.shape
     cumulative = np.empty(columns, np.uint32)
     below = np.empty(columns, np.uint8)
@@ -257,7 +277,7 @@ def _finalise(total: NDArray[np.uint32], n_classes: int, result: NDArray[np.uint
             cumulative[:] = 0
             below[:] = 0
             for c in range(n_channels):
-                row, out = total[c, z, y], result[c, z, y]
+                row, out = total[c, z, y], result[c, first_plane + z, y]
                 if c >= n_classes:
                     cumulative[:] = 0
                     below[:] = 0
@@ -269,3 +289,16 @@ def _finalise(total: NDArray[np.uint32], n_classes: int, result: NDArray[np.uint
                     upto = np.uint8(rest // np.uint32(PROBABILITY_STEPS))
                     out[x] = np.uint8(upto - below[x])
                     below[x] = upto
+
+
+@compiled
+def _finalise_floats(
+    total: NDArray[np.uint32], result: NDArray[np.float32], first_plane: int
+) -> None:
+    n_channels, depth, rows, _ = total.shape
+    for c in range(n_channels):
+        for z in range(depth):
+            for y in range(rows):
+                row, out = total[c, z, y], result[c, first_plane + z, y]
+                for x in range(row.size):
+                    out[x] = np.float32(row[x] * (1 / WHOLE))

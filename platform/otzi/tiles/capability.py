@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from otzi.errors import MemoryBudgetError
+from otzi.tiles.blocks import BlockPlan
+from otzi.tiles.parts import infer_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,10 +18,13 @@ if TYPE_CHECKING:
     from otzi.execute import Executor
     from otzi.tiles.ensemble import Ensemble
     from otzi.tiles.infer import TorchModel
+    from otzi.tiles.plan import TilePlan
 
 __all__ = ["Capability", "capability", "fitting_batch"]
 
 _MOST_TILES = 16
+_TILES_ON_DEVICE = 2
+"""Along y and x in a block on a GPU, which has all tiles along z."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +35,29 @@ class Capability:
     """What decides the last bits of the probabilities."""
     batch: int
     """Tiles at a time."""
-    blends_on_device: bool
-    """Whether blocks of many tiles pay: quantisation and sums are made on a GPU."""
+    blocks: BlockPlan
+    """What is inferred as one piece of work: on a processor a tile, which takes long enough."""
 
 
-def capability(executor: Executor | None, model: TorchModel | Ensemble, tile: Zyx) -> Capability:
+def capability(
+    executor: Executor | None,
+    model: TorchModel | Ensemble,
+    plan: TilePlan,
+    tiles_per_block: Zyx | None = None,
+) -> Capability:
     """Give what the workers of an executor make of a model, by asking one; this process if None.
+
+    On a GPU a block of nothing is made whole, with as many tiles at a time as fit beside its sums:
+    blocks of `tiles_per_block`, or of all tiles along z and two along y and x.
 
     Raises
     ------
     MemoryBudgetError
-        If one tile does not fit into the memory of its device.
+        If not even one tile at a time fits into the memory of its device.
     """
     if executor is None or executor.is_local:
-        return _try((model, tile))
-    ((_, found),) = executor.each(_try, [(model, tile)])
+        return _try((model, plan, tiles_per_block))
+    ((_, found),) = executor.each(_try, [(model, plan, tiles_per_block)])
     return found
 
 
@@ -67,10 +80,16 @@ def fitting_batch(infer: Callable[[int], object], most: int = _MOST_TILES) -> in
             return most
 
 
-def _try(what: tuple[TorchModel | Ensemble, Zyx]) -> Capability:
-    model, tile = what
-    batch = 1
-    if model.blends_on_device:
-        sides = [-(-n // model.size_multiple) * model.size_multiple for n in tile]
-        batch = fitting_batch(lambda n: model(np.zeros((n, 1, *sides), np.float32)))
-    return Capability(model.arithmetic, batch, model.blends_on_device)
+def _try(what: tuple[TorchModel | Ensemble, TilePlan, Zyx | None]) -> Capability:
+    model, plan, tiles_per_block = what
+    if not model.blends_on_device:
+        return Capability(model.arithmetic, 1, BlockPlan(plan, tiles_per_block or (1, 1, 1)))
+    usual = plan.grid[0], _TILES_ON_DEVICE, _TILES_ON_DEVICE
+    blocks, first = BlockPlan(plan, tiles_per_block or usual), (0, 0, 0)
+    nothing = np.zeros(blocks.read(first).shape, np.float32)
+    cells = blocks.dependents(first)
+    batch = fitting_batch(
+        lambda n: infer_parts(nothing, model, blocks, first, cells, "uint8", n),
+        min(_MOST_TILES, len(blocks.members(first))),
+    )
+    return Capability(model.arithmetic, batch, blocks)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NormalisedDensity", "slab_bytes"]
 
+_BUFFER_VOXELS = 1024
+
 
 def slab_bytes(array: LevelArray, plan: TilePlan) -> int:
     """Give the decoded size of the chunks that one cross-section of tiles touches.
@@ -104,10 +106,17 @@ def _normalise(
     width: np.float32,
     density: NDArray[np.float32],
 ) -> None:
-    """Do what `Normalisation` does, in one pass."""
-    for i in range(stored.size):
-        value = np.float32(stored[i]) * scale + offset
-        value = low if value < low else value
-        value = high if value > high else value
-        value = (value - middle) / width
-        density[i] = value if value == value else np.float32(0)
+    """Do what `Normalisation` does, in one pass; `density` may be `stored` itself.
+
+    By way of a buffer: a loop that may write what it reads later takes one voxel at a time.
+    """
+    buffer = np.empty(_BUFFER_VOXELS, np.float32)
+    for start in range(0, stored.size, _BUFFER_VOXELS):
+        n = min(_BUFFER_VOXELS, stored.size - start)
+        for i in range(n):
+            value = np.float32(stored[start + i]) * scale + offset
+            value = low if value < low else value
+            value = high if value > high else value
+            value = (value - middle) / width
+            buffer[i] = value if value == value else np.float32(0)
+        density[start : start + n] = buffer[:n]

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from otzi.tiles.blend import PROBABILITY_STEPS, WHOLE, check_outputs, finalise
-from otzi.tiles.infer import Model
-from otzi.tiles.parts import cut_tiles, is_alone, naming, padded
+from otzi.tiles.cells import is_alone
+from otzi.tiles.infer import Model, naming_memory
+from otzi.tiles.parts import cut_tiles, naming, padded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
@@ -62,20 +63,13 @@ def infer_parts_on_device(
         If the tiles do not fit into the memory of the device.
     """
     whole = padded(density, model.size_multiple, blocks.plan.tile)
-    here = _pinned(torch.from_numpy(whole), model.device)
-    with torch.inference_mode(), model.turn:
-        there = here.to(model.device, non_blocking=True)
-        total, extremes = _summed(there, model, blocks, block, batch)
-        reach = blocks.reach(block)
-        parts = []
-        for cell in cells:
-            part = total[(slice(None), *blocks.part(block, cell).within(reach))]
-            if dtype == "uint8" and is_alone(blocks, cell):
-                part = _bytes_of(part, len(model.classes))
-            parts.append(_begin_download(part))
-        extremes = _begin_download(extremes)
-    if model.device.type == "cuda":
-        torch.cuda.current_stream(model.device).synchronize()
+    n_tiles = len(blocks.members(block))
+    what = f"a block of {n_tiles} tiles, {min(batch, n_tiles)} of them at a time, does"
+    with naming_memory(what, model.device, "--block or --tile"), torch.inference_mode():
+        here = _pinned(torch.from_numpy(whole), model.device)
+        with model.turn:
+            parts, extremes, wait = _begin(here, model, blocks, block, cells, dtype, batch)
+        wait()
     for tile, values in zip(blocks.members(block), extremes.tolist(), strict=True):
         with naming(model, blocks.plan, tile):
             check_outputs(*values)
@@ -83,6 +77,32 @@ def infer_parts_on_device(
         _as_part(part.numpy(), dtype, len(model.classes), alone=is_alone(blocks, cell))
         for cell, part in zip(cells, parts, strict=True)
     )
+
+
+def _begin(
+    density: torch.Tensor,
+    model: DeviceModel,
+    blocks: BlockPlan,
+    block: Zyx,
+    cells: Sequence[Zyx],
+    dtype: ProbabilityType,
+    batch: int,
+) -> tuple[list[torch.Tensor], torch.Tensor, Callable[[], None]]:
+    """Tell the device all that is to be done; give the parts, the extremes, and how to wait.
+
+    Nothing else of the device's memory is held on return: it does one thing after another, so that
+    whoever has the next turn may take it.
+    """
+    there = density.to(model.device, non_blocking=True)
+    total, extremes = _summed(there, model, blocks, block, batch)
+    reach = blocks.reach(block)
+    parts = []
+    for cell in cells:
+        part = total[(slice(None), *blocks.part(block, cell).within(reach))]
+        if dtype == "uint8" and is_alone(blocks, cell):
+            part = _bytes_of(part, len(model.classes))
+        parts.append(_begin_download(part))
+    return parts, _begin_download(extremes), _end_of_work(model.device)
 
 
 def _summed(
@@ -148,6 +168,15 @@ def _begin_download(values: torch.Tensor) -> torch.Tensor:
         return values.clone(memory_format=torch.contiguous_format)
     there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     return there.copy_(values, non_blocking=True)
+
+
+def _end_of_work(device: torch.device) -> Callable[[], None]:
+    """Give what waits until the device has done all it was told up to now, and no more."""
+    if device.type != "cuda":
+        return lambda: None
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    done.record(torch.cuda.current_stream(device))
+    return done.synchronize
 
 
 def _as_part(

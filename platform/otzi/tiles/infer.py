@@ -6,7 +6,7 @@ import functools
 import sys
 import threading
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
@@ -17,6 +17,7 @@ from otzi.errors import DeviceUnavailable, MemoryBudgetError, UsageError
 from otzi.networks.weights import Device, load_model
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     from otzi.networks.network import Network
     from otzi.networks.weights import ModelCard
 
-__all__ = ["CalledOnDevice", "Model", "TorchModel", "choose_device"]
+__all__ = ["CalledOnDevice", "Model", "TorchModel", "choose_device", "naming_memory"]
 
 _SCRATCH_BYTES = 100 * 10**6
 """Beside the channels of a network: `otzi.networks.network.NetworkConfig.working_channels`."""
+
+_loading = threading.Lock()
 
 
 class Model(Protocol):
@@ -95,6 +98,29 @@ def _own_gpu(n_gpus: int) -> int:
     except ValueError:  # not in a worker
         return 0
     return int(name) % n_gpus if name.isdecimal() else 0
+
+
+@contextmanager
+def naming_memory(what: str, device: torch.device, remedy: str = "--tile") -> Iterator[None]:
+    """Say, where the memory of a device runs out, what did not fit, and what to make smaller.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If it does; one that has been told already stays as it is.
+    """
+    try:
+        yield
+    except MemoryBudgetError:
+        raise
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise MemoryBudgetError(
+            f"{what} not fit into the memory of the "
+            f"{'GPU' if device.type == 'cuda' else 'machine'}: take a smaller {remedy}, or another "
+            "--device"
+        ) from error
 
 
 class CalledOnDevice(ABC):
@@ -183,17 +209,9 @@ class TorchModel(CalledOnDevice):
         """
         if self.threads and torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
-        try:
-            with torch.inference_mode(), self._precision():
-                return self.network.probabilities(tiles).float()
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            raise MemoryBudgetError(
-                f"{len(tiles)} tiles of {tuple(tiles.shape[2:])} voxels do not fit into the memory "
-                f"of the {'GPU' if self.device.type == 'cuda' else 'machine'}: take a smaller "
-                "--tile, or another --device"
-            ) from error
+        what = f"{len(tiles)} tiles of {tuple(tiles.shape[2:])} voxels do"
+        with naming_memory(what, self.device), torch.inference_mode(), self._precision():
+            return self.network.probabilities(tiles).float()
 
     @property
     def blends_on_device(self) -> bool:
@@ -242,8 +260,13 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-@functools.lru_cache(maxsize=16)
 def _load_once(path: Path, digest: str, device: Device, threads: int | None) -> TorchModel:
+    with _loading:  # threads of a worker that begin together
+        return _loaded(path, digest, device, threads)
+
+
+@functools.lru_cache(maxsize=16)
+def _loaded(path: Path, digest: str, device: Device, threads: int | None) -> TorchModel:
     model = load_model(path, device=device, threads=threads)
     if model.card.digest != digest:
         raise UsageError(f"{path} was replaced while it was in use: start again")

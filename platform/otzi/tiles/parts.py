@@ -1,17 +1,16 @@
-"""What one block of tiles contributes to each cell, and cells made of such parts."""
+"""What one block of tiles contributes to each cell."""
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from itertools import islice
-from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from otzi.errors import ModelError
-from otzi.tiles.blend import accumulate, finalise, quantise_box
+from otzi.tiles.blend import accumulate, quantise_box
+from otzi.tiles.cells import blended, is_alone, weights_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,16 +24,12 @@ if TYPE_CHECKING:
     from otzi.tiles.plan import TilePlan
 
 __all__ = [
-    "blended",
     "cut_tiles",
     "infer_parts",
-    "is_alone",
     "naming",
     "padded",
     "read_and_infer_parts",
 ]
-
-_scratch = threading.local()
 
 
 def read_and_infer_parts(
@@ -100,38 +95,6 @@ def infer_parts(
         blended(blocks, cell, dtype, n_classes, part) if is_alone(blocks, cell) else part
         for cell, part in zip(cells, parts, strict=True)
     )
-
-
-def is_alone(blocks: BlockPlan, cell: Zyx) -> bool:
-    """Tell whether one block makes a cell, and stores it as it is."""
-    return len(blocks.contributors(cell)) == 1
-
-
-def blended(
-    blocks: BlockPlan,
-    cell: Zyx,
-    dtype: ProbabilityType,
-    n_classes: int,
-    *parts: NDArray[Any],
-) -> NDArray[Any]:
-    """Give a cell as stored, ``(c, z, y, x)``, of the parts of its contributors, in their order.
-
-    A part is ``(c, z, y, x)``: uint16 steps, or uint32 sums.
-    """
-    box = blocks.plan.cell(cell)
-    total = _reused((len(parts[0]), *box.shape))
-    own = blocks.block_of(cell)
-    # The part of the cell's own block, the last, is all of it: no need to begin with zeros.
-    for block, part in zip(reversed(blocks.contributors(cell)), reversed(parts), strict=True):
-        region = blocks.part(block, cell)
-        if part.dtype == np.uint16:
-            weights = _weights(blocks.plan, block, region)
-            accumulate(total, part, weights, _from(region, box), is_first=block == own)
-        elif block == own:
-            total[...] = part
-        else:
-            total[(slice(None), *region.within(box))] += part
-    return finalise(total, dtype, n_classes)
 
 
 def padded(density: NDArray[np.float32], size_multiple: int, tile: int) -> NDArray[np.float32]:
@@ -213,7 +176,7 @@ def _sums(
                 region = plan.part(tile, cell)
                 steps = _quantised(output, model, plan, tile, region)
                 start = _from(region, boxes[cell])
-                accumulate(sums[cell], steps, _weights(plan, tile, region), start)
+                accumulate(sums[cell], steps, weights_within(plan, tile, region), start)
     return list(sums.values())
 
 
@@ -225,20 +188,6 @@ def _quantised(
         return quantise_box(output, start, region.shape, n_classes=len(model.classes))
 
 
-def _weights(plan: TilePlan, tile: Zyx, region: Box) -> list[NDArray[np.uint32]]:
-    within = region.within(plan.reach(tile))
-    return [weights[s] for weights, s in zip(plan.weights(tile), within, strict=True)]
-
-
 def _from(box: Box, outer: Box) -> Zyx:
     z, y, x = (a - b for a, b in zip(box.start, outer.start, strict=True))
     return z, y, x
-
-
-def _reused(shape: tuple[int, ...]) -> NDArray[np.uint32]:
-    """Give memory that this thread uses again: fresh pages cost more than the sums."""
-    n = prod(shape)
-    if getattr(_scratch, "total", np.empty(0)).size < n:
-        _scratch.total = np.empty(n, np.uint32)
-    total: NDArray[np.uint32] = _scratch.total[:n].reshape(shape)
-    return total

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dask._task_spec import GraphNode, Task, TaskRef
 
 from otzi.errors import UsageError
-from otzi.tiles.parts import blended, is_alone
+from otzi.tiles.cells import blended, is_alone
 from otzi.tiles.plan import TilePlan
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import numpy as np
 import zarr
 
 from otzi.store.location import zarr_store
+from otzi_viewers.pages.markup import color_square
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from otzi.tomogram import Tomogram
 
-__all__ = ["curves_svg", "threshold_curves"]
+__all__ = ["curves_figure", "threshold_curves"]
 
 _WIDTH, _HEIGHT = 280, 90
 
@@ -37,22 +38,26 @@ def threshold_curves(tomo: Tomogram, product: str | None) -> dict[str, NDArray[n
     return dict(zip(tomo.attributes(f"ramps/{name}")["ramps"], curves, strict=True))
 
 
-def curves_svg(curves: Mapping[str, NDArray[np.float32]], colors: Mapping[str, str]) -> str:
-    """Give the drawing: slices to the right, thresholds from 0 to 1 upwards; the mean dashed."""
-    lines = []
+def curves_figure(curves: Mapping[str, NDArray[np.float32]], colors: Mapping[str, str]) -> str:
+    """Give the drawing as HTML: slices to the right, thresholds from 0 to 1 upwards; means dashed.
+
+    Below it stands the mean of each class.
+    """
+    lines, means = [], []
     for name, curve in curves.items():
         if not np.isfinite(curve).any():
             continue
-        color = colors.get(name, "#ffffff")
-        mean = _y(float(np.nanmean(curve)))
+        color, mean = colors.get(name, "#ffffff"), float(np.nanmean(curve))
         lines.append(
             f'<polyline points="{_points(curve)}" stroke="{color}"><title>{escape(name)}</title>'
-            f'</polyline><line x1="0" x2="{_WIDTH}" y1="{mean}" y2="{mean}" stroke="{color}" '
-            'stroke-dasharray="2 4"/>'
+            f'</polyline><line x1="0" x2="{_WIDTH}" y1="{_y(mean)}" y2="{_y(mean)}" '
+            f'stroke="{color}" stroke-dasharray="2 4"/>'
         )
+        means.append(f"<span>{color_square(color)}{escape(name)} {mean:.2f}</span>")
     return (
-        f'<svg class="curves" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" fill="none" '
+        f'<figure><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" fill="none" '
         f'aria-label="threshold of each slice">{"".join(lines)}</svg>'
+        f"<figcaption>{' '.join(means)}</figcaption></figure>"
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from html import escape
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 from otzi_viewers.state import LAYOUTS
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from otzi.classes import ClassTable
     from otzi_viewers.pages.listing import Entry
 
-__all__ = ["KEYS", "list_page", "workspace_page"]
+__all__ = ["KEYS", "color_square", "list_page", "workspace_page"]
 
 _LAYOUT_NAMES = {"4panel": "4 panels", "3d": "3-D", "xy": "xy", "xz": "xz", "yz": "yz"}
 _TOOLS = {
@@ -47,6 +46,11 @@ KEYS = {
     "h": "all keys of Neuroglancer",
 }
 """What the keys do, as the page lists it."""
+
+
+def color_square(color: str) -> str:
+    """Give a small square of a colour, as SVG."""
+    return f'<svg viewBox="0 0 10 10"><rect width="10" height="10" fill="{color}"/></svg>'
 
 
 def _shown(id_: str, layout: str) -> str:
@@ -94,7 +98,7 @@ def list_page(
     )
     body = f"""<header><h1>{escape(name)}</h1>
 <input id="search" type="search" placeholder="find a tomogram" aria-label="find a tomogram">
-{filters}<span id="found">{len(entries)} tomograms</span></header>
+{filters}<span id="found">{_tomograms(len(entries))}</span></header>
 {warnings}{nothing}<main class="cards">
 {cards}
 </main>"""
@@ -113,8 +117,8 @@ def _card(entry: Entry, address: Callable[[str, str], str], picture: Callable[[E
     return f"""<article data-id="{id_}" data-kind="{entry.progress}">
 <a href="{link}"><img src="{escape(picture(entry))}" loading="lazy" alt=""></a>
 <h2><a href="{link}">{id_}</a> <span class="{entry.progress}">{entry.progress}</span></h2>
-<p>{_extent(entry.shape)} voxels, {_spacing(entry.spacing_angstrom)}</p>
-<p title="{escape(", ".join(entry.products))}">{prod(entry.shape) / 1e6:,.1f} million voxels</p>
+<p title="{escape(", ".join(entry.products))}">{_extent(entry.shape)} voxels<br>
+{_size(entry.shape, entry.spacing_angstrom)}, {_spacing(entry.spacing_angstrom)}</p>
 <nav>{links}</nav>
 </article>"""
 
@@ -139,7 +143,7 @@ def workspace_page(
     viewer_url
         Of Neuroglancer's page.
     drawing
-        SVG of the thresholds; empty where there are none.
+        Of the thresholds, HTML; empty where there are none.
     """
     known = {**facts, "tomogram": tomogram, "classes": list(classes.names)}
     tools = "".join(
@@ -148,8 +152,7 @@ def workspace_page(
     )
     colors = "".join(
         f'<button type="button" class="class" data-class="{c.name}">'
-        f'<svg viewBox="0 0 10 10"><rect width="10" height="10" fill="{c.color}"/></svg>'
-        f"{c.name}</button>"
+        f"{color_square(c.color)}{c.name}</button>"
         for c in classes
     )
     layouts = "".join(
@@ -158,8 +161,9 @@ def workspace_page(
         for layout in LAYOUTS
     )
     keys = "".join(f"<dt>{escape(key)}</dt><dd>{escape(does)}</dd>" for key, does in KEYS.items())
-    thresholds = f"<h2>Threshold of each slice</h2>{drawing}" if drawing else ""
-    extent = f"{_extent(facts['shape'])} voxels, {_spacing(facts['spacing_angstrom'])}"
+    curves = f"<h2>Threshold of each slice, 0 to 1</h2>{drawing}" if drawing else ""
+    shape, spacing = facts["shape"], facts["spacing_angstrom"]
+    extent = f"{_extent(shape)} voxels<br>{_size(shape, spacing)}, {_spacing(spacing)}"
     body = f"""<iframe id="viewer" src="{escape(viewer_url)}" title="{escape(tomogram)}"></iframe>
 <aside>
 <p><a href="../">all tomograms</a></p>
@@ -167,6 +171,7 @@ def workspace_page(
 <p>{layouts}</p>
 <label>segmentation <select id="segmentation"></select></label>
 <label>beside it <select id="beside"></select></label>
+<p><button type="button" id="sliders">Sliders</button></p>
 <h2>Draw</h2>
 <p>{tools}</p><p>{colors}</p>
 <label>radius <input id="radius" type="range" min="0" max="20" step="0.5" value="2">
@@ -174,7 +179,8 @@ def workspace_page(
 <p><button type="button" id="undo">Undo</button> <span id="strokes"></span></p>
 <p><button type="button" id="label">Pseudo-labels</button></p>
 <p id="job" role="status"></p>
-{thresholds}<h2>Keep</h2>
+<section id="curves">{curves}</section>
+<h2>Keep</h2>
 <p><button type="button" id="save">Save view</button>
 <button type="button" id="figure">Figure</button></p>
 <p id="message" role="alert"></p>
@@ -202,11 +208,20 @@ def _in_page(document: Mapping[str, Any]) -> str:
     return json.dumps(document).replace("<", "\\u003c")
 
 
+def _tomograms(n: int) -> str:
+    return "1 tomogram" if n == 1 else f"{n} tomograms"
+
+
 def _extent(shape: Sequence[int]) -> str:
     return " × ".join(str(n) for n in shape)
+
+
+def _size(shape: Sequence[int], spacing_angstrom: Sequence[float]) -> str:
+    sides = (n * v / 10 for n, v in zip(shape, spacing_angstrom, strict=True))
+    return " × ".join(f"{side:.0f}" for side in sides) + " nm"
 
 
 def _spacing(spacing_angstrom: Sequence[float]) -> str:
     different = dict.fromkeys(f"{v:g}" for v in spacing_angstrom)
     values = different if len(different) == 1 else [f"{v:g}" for v in spacing_angstrom]
-    return " × ".join(values) + " Å"
+    return " × ".join(values) + "\u00a0Å"

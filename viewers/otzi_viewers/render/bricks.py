@@ -17,6 +17,7 @@ __all__ = [
     "brick_distances",
     "brick_maxima",
     "plane_maxima",
+    "row_maxima",
     "stacked_maxima",
 ]
 
@@ -36,12 +37,17 @@ def brick_maxima(data: NDArray[Any]) -> NDArray[Any]:
     ndarray
         ``(bricks z, bricks y, bricks x, channel)``, of the bricks and one voxel around them.
     """
-    return stacked_maxima(plane_maxima(data))
+    return stacked_maxima(plane_maxima(row_maxima(data)))
 
 
-def plane_maxima(data: NDArray[Any]) -> NDArray[Any]:
-    """Give `brick_maxima` of each plane alone, ``(z, bricks y, bricks x, channel)``."""
-    return _maxima(_maxima(data, 1), 2)
+def row_maxima(data: NDArray[Any]) -> NDArray[Any]:
+    """Give `brick_maxima` of each row alone, ``(z, y, bricks x, channel)``."""
+    return _maxima(data, 2)
+
+
+def plane_maxima(rows: NDArray[Any]) -> NDArray[Any]:
+    """Give `brick_maxima` of each plane alone, of its `row_maxima`."""
+    return _maxima(rows, 1)
 
 
 def stacked_maxima(planes: NDArray[Any]) -> NDArray[Any]:

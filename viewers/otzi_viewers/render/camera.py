@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from otzi_viewers.render.scene import Camera
 
-__all__ = ["Pose", "pose"]
+__all__ = ["Pose", "fitting_distance", "pose"]
 
 _MARGIN = 1.04
 """How much larger than the box the picture is, where the distance is left open."""
@@ -76,27 +76,19 @@ class Pose:
 
 
 def pose(camera: Camera, size: tuple[int, int], extent_voxels: NDArray[np.float64]) -> Pose:
-    """Give the pose of a camera that looks at a box of this extent, ``(3,)``, z, y, x in voxels."""
-    azimuth, elevation, roll = np.radians([camera.azimuth, camera.elevation, camera.roll])
-    sine, cosine = np.sin(azimuth), np.cos(azimuth)
-    rise, level = np.sin(elevation), np.cos(elevation)
-    forward = -np.array([level * cosine, rise, level * sine])
-    flat_up = np.array([-rise * cosine, level, -rise * sine])
-    flat_right = np.array([-sine, 0.0, cosine])
-    right = np.cos(roll) * flat_right + np.sin(roll) * flat_up
-    up = np.cos(roll) * flat_up - np.sin(roll) * flat_right
+    """Give the pose of a camera that looks at a box of this extent, ``(3,)``, z, y, x in voxels.
+
+    What is open: the target is the middle of the box, and the distance as near as shows all of it.
+    """
     longest = float(extent_voxels.max())
-    target = np.array(camera.target) * longest
-    slope = float(np.tan(np.radians(camera.fov_degrees) / 2))
-    perspective = camera.projection == "perspective"
+    target = np.array(camera.target or (0.0, 0.0, 0.0)) * longest
+    forward, up, right = _axes(camera)
     if camera.distance is not None:
         distance = camera.distance * longest
     else:
-        corners = np.array(list(product((-0.5, 0.5), repeat=3))) * extent_voxels - target
-        needed_height = np.maximum(
-            np.abs(corners @ up), np.abs(corners @ right) * size[1] / size[0]
-        ) * (_MARGIN / slope)
-        distance = float((needed_height - (corners @ forward if perspective else 0)).max())
+        corners = np.array(list(product((-0.5, 0.5), repeat=3))) * extent_voxels
+        distance = fitting_distance(camera, size, corners, longest)
+    perspective = camera.projection == "perspective"
     # Parallel rays begin far enough back that no part of the box lies behind them.
     outside = float(np.linalg.norm(extent_voxels) + np.linalg.norm(target))
     back = distance if perspective else outside
@@ -105,8 +97,52 @@ def pose(camera: Camera, size: tuple[int, int], extent_voxels: NDArray[np.float6
         right=right,
         up=up,
         forward=forward,
-        half_height=distance * slope,
+        half_height=distance * _slope(camera),
         distance=distance,
         perspective=perspective,
         size=size,
     )
+
+
+def fitting_distance(
+    camera: Camera, size: tuple[int, int], corners: NDArray[np.float64], longest: float
+) -> float:
+    """Give the least distance from its target, in voxels, at which a camera sees all corners.
+
+    Parameters
+    ----------
+    camera
+        Its own distance does not matter.
+    size
+        Width and height of the picture.
+    corners
+        ``(n, 3)`` world.
+    longest
+        Side of the box in voxels, the unit of the target.
+    """
+    forward, up, right = _axes(camera)
+    away = corners - np.array(camera.target or (0.0, 0.0, 0.0)) * longest
+    reach = np.maximum(np.abs(away @ up), np.abs(away @ right) * size[1] / size[0])
+    needed: NDArray[np.float64] = reach * (_MARGIN / _slope(camera))
+    if camera.projection == "perspective":
+        needed -= away @ forward
+    return float(needed.max())
+
+
+def _axes(
+    camera: Camera,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Give forward, up and right, ``(3,)`` unit vectors."""
+    azimuth, elevation, roll = np.radians([camera.azimuth, camera.elevation, camera.roll])
+    sine, cosine = np.sin(azimuth), np.cos(azimuth)
+    rise, level = np.sin(elevation), np.cos(elevation)
+    forward = -np.array([level * cosine, rise, level * sine])
+    flat_up = np.array([-rise * cosine, level, -rise * sine])
+    flat_right = np.array([-sine, 0.0, cosine])
+    right = np.cos(roll) * flat_right + np.sin(roll) * flat_up
+    up = np.cos(roll) * flat_up - np.sin(roll) * flat_right
+    return forward, up, right
+
+
+def _slope(camera: Camera) -> float:
+    return float(np.tan(np.radians(camera.fov_degrees) / 2))

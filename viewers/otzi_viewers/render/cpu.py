@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from otzi.errors import UsageError
-from otzi.events import Listener, ignore
+from otzi.errors import NoCompiler, UsageError
+from otzi.events import Listener, Noted, ignore, step
 from otzi.parallel import in_threads
 from otzi_viewers.render.bricks import brick_distances, brick_maxima
 from otzi_viewers.render.camera import Pose, pose
 from otzi_viewers.render.lighting import lamp_of, viewer_lamp
 from otzi_viewers.render.march import Marcher
-from otzi_viewers.render.medium import Medium, Rules
-from otzi_viewers.render.sampling import subpixel_offset
+from otzi_viewers.render.medium import Lamp, Medium, Rules
+from otzi_viewers.render.reference import check_reference_size, reference_march
+from otzi_viewers.render.sampling import sample_rounds, subpixel_offset
 from otzi_viewers.render.transfer import Transfer, transfer_of
 from otzi_viewers.render.volume import Volume, occluder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from otzi_viewers.render.scene import Scene
     from otzi_viewers.render.source import VolumeSource
 
-__all__ = ["Film", "Stage", "medium_from", "medium_of", "render"]
+__all__ = [
+    "Film",
+    "Prepared",
+    "Rendered",
+    "Snapshot",
+    "Stage",
+    "medium_from",
+    "medium_of",
+    "render",
+]
+
+Rendered = tuple["NDArray[np.float32]", "NDArray[np.float32]"]
+"""Colour, ``(rows, columns, 4)``, and depth, ``(rows, columns)``."""
+Snapshot = Callable[[int, "NDArray[np.float32]", "NDArray[np.float32]"], None]
+"""Told of the rays per pixel so far, and of the picture of these."""
 
 _VIEWER_STEP = 0.001
 """Of the published viewer's rays, as long as the picture is far; in half longest sides."""
+
+
+class Prepared(NamedTuple):
+    """All that a kernel is told of a picture but where its rays begin."""
+
+    medium: Medium
+    lamp: Lamp
+    rules: Rules
 
 
 class Stage:
@@ -49,6 +74,9 @@ class Stage:
         Whether to cross empty space in larger strides.
     """
 
+    brick_voxels: int | None = None
+    """Side of the bricks in which the volume is read; None for one that is in memory."""
+
     def __init__(
         self,
         volume: Volume | VolumeSource,
@@ -65,9 +93,18 @@ class Stage:
         self._kept_light: tuple[Any, NDArray[np.uint8]] | None = None
 
     def render(
-        self, scene: Scene, listen: Listener = ignore
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self, scene: Scene, listen: Listener = ignore, snapshot: Snapshot | None = None
+    ) -> Rendered:
         """Give colour and depth of a complete scene, see `complete_scene`.
+
+        Parameters
+        ----------
+        scene
+            What to draw.
+        listen
+            Told of the progress.
+        snapshot
+            Told of the picture whenever it has twice as many samples, and when it is done.
 
         Returns
         -------
@@ -78,31 +115,60 @@ class Stage:
             along the first ray of each pixel; infinite where it never is.
         """
         camera = pose(scene.camera, scene.output.size, self.volume.extent_voxels)
-        marcher = self._marcher(scene, camera, listen)
+        march = self._march_of(scene, camera, listen)
         width, height = scene.output.size
-        film = Film(width * height, scene.quality.spp)
-
-        def shade(pixels: NDArray[np.int64]) -> None:
-            for sample in range(scene.quality.spp):
-                rays = marcher.march(*camera.rays(pixels, subpixel_offset(sample)), pixels, sample)
-                film.add(pixels, sample, rays)
-
+        spp, voxel_angstrom = scene.quality.spp, self.volume.voxel_angstrom
+        film = Film(width * height)
         tiles = list(_tiles(width, height, self._tile_pixels))
-        for _ in in_threads(shade, tiles, "render", "tiles", listen, self._n_threads):
-            pass
-        return film.develop(width, height, self.volume.voxel_angstrom)
+        rounds = sample_rounds(spp) if snapshot else [range(spp)]
+        with step(listen, "render", len(rounds) * len(tiles), "tiles") as work:
+            for samples in rounds:
 
-    def _marcher(self, scene: Scene, camera: Pose, listen: Listener) -> Marcher:
+                def shade(pixels: NDArray[np.int64], samples: range = samples) -> None:
+                    for sample in samples:
+                        origins, directions = camera.rays(pixels, subpixel_offset(sample))
+                        rays = march(origins, directions, pixels, sample)
+                        film.add(pixels, sample, rays)
+
+                for _ in in_threads(shade, tiles, "", "", n_threads=self._n_threads):
+                    work.advance()
+                if snapshot:
+                    picture = film.develop(width, height, voxel_angstrom, samples.stop)
+                    snapshot(samples.stop, *picture)
+        return film.develop(width, height, voxel_angstrom, spp)
+
+    def render_all(self, scenes: Sequence[Scene], listen: Listener = ignore) -> Iterator[Rendered]:
+        """Yield colour and depth of several scenes; see `render`."""
+        for scene in scenes:
+            yield self.render(scene, listen)
+
+    def prepared(self, scene: Scene, camera: Pose, listen: Listener = ignore) -> Prepared:
+        """Give what a kernel needs to draw a complete scene from here."""
         medium = self._medium(scene, listen)
-        quality = scene.quality
         lamp = (
             viewer_lamp(self.volume, camera)
-            if quality.look == "viewer"
-            else lamp_of(scene.light, quality, self.volume, camera)
+            if scene.quality.look == "viewer"
+            else lamp_of(scene.light, scene.quality, self.volume, camera)
         )
-        marcher = Marcher(medium, lamp, self._rules(scene, camera), listen)
+        return Prepared(medium, lamp, self._rules(scene, camera))
+
+    def _march_of(
+        self, scene: Scene, camera: Pose, listen: Listener
+    ) -> Callable[..., NDArray[np.void]]:
+        """Give what carries rays through the whole volume; without a compiler, if they are few."""
+        try:
+            return self._marcher(scene, camera, listen).march
+        except NoCompiler as error:
+            check_reference_size(scene.output.size, error)
+            listen(Noted(f"drawing slowly: {error}"))
+        return partial(reference_march, *self.prepared(scene, camera, listen))
+
+    def _marcher(self, scene: Scene, camera: Pose, listen: Listener) -> Marcher:
+        prepared = self.prepared(scene, camera, listen)
+        marcher = Marcher(*prepared, listen)
+        quality = scene.quality
         if quality.lighting == "baked" and quality.look == "physical":
-            needed = (self._kept_medium and self._kept_medium[0], lamp.key, quality.seed)
+            needed = (self._kept_medium and self._kept_medium[0], prepared.lamp.key, quality.seed)
             if self._kept_light is None or self._kept_light[0] != needed:
                 self._kept_light = needed, marcher.bake(listen, self._n_threads)
             marcher.use_light(self._kept_light[1])
@@ -144,30 +210,29 @@ class Stage:
 class Film:
     """What the rays of a picture have brought: colours summed over samples, the first's depth."""
 
-    def __init__(self, n_pixels: int, spp: int) -> None:
+    def __init__(self, n_pixels: int) -> None:
         self._total = np.zeros((n_pixels, 4))
         self._depth = np.zeros(n_pixels, np.float32)
-        self._spp = spp
 
     def add(self, pixels: NDArray[np.int64], sample: int, rays: NDArray[np.void]) -> None:
         """Take rays that are through; samples of a pixel come in order, from one thread."""
-        self._total[pixels, :3] += rays["color"]
-        self._total[pixels, 3] += 1 - rays["transmittance"]
+        brought = np.empty((len(pixels), 4))
+        brought[:, :3] = rays["color"]
+        brought[:, 3] = 1 - rays["transmittance"]
         if sample == 0:
+            self._total[pixels] = brought
             self._depth[pixels] = rays["depth"]
+        else:
+            self._total[pixels] += brought
 
-    def develop(
-        self, width: int, height: int, voxel_angstrom: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def develop(self, width: int, height: int, voxel_angstrom: float, n_samples: int) -> Rendered:
         """Give colour, ``(rows, columns, 4)``, and depth in ångström, ``(rows, columns)``."""
-        rgba = (self._total / self._spp).astype(np.float32)
+        rgba = (self._total / n_samples).astype(np.float32)
         depth = self._depth * np.float32(voxel_angstrom)
         return rgba.reshape(height, width, 4), depth.reshape(height, width)
 
 
-def render(
-    volume: Volume, scene: Scene, *, listen: Listener = ignore, **how: Any
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def render(volume: Volume, scene: Scene, *, listen: Listener = ignore, **how: Any) -> Rendered:
     """Give colour and depth of one picture: see `Stage`, whose other arguments may be given."""
     return Stage(volume, **how).render(scene, listen)
 

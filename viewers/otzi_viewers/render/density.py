@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from otzi.compiled import compiled
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["density_window", "low_passed", "modulation", "normalised_density"]
 
 _BINS = 1 << 20
+_THIRD = np.float32(1 / 3)
 
 
 def low_passed(values: NDArray[np.float32], times: int) -> NDArray[np.float32]:
@@ -27,15 +30,44 @@ def low_passed(values: NDArray[np.float32], times: int) -> NDArray[np.float32]:
 
     Not by a running sum, in which a voxel's last bits depend on where the sum began.
     """
+    if not times:
+        return values
+    depth, height, width = values.shape
+    source, target = np.array(values, np.float32, order="C"), np.empty(values.shape, np.float32)
     for _ in range(times):
-        for axis in range(3):
-            padded = np.pad(values, [(int(a == axis),) * 2 for a in range(3)], mode="edge")
-            length = values.shape[axis]
-            first, middle, last = (
-                np.take(padded, range(start, start + length), axis) for start in range(3)
-            )
-            values = (first + middle + last) * np.float32(1 / 3)
-    return values
+        for shape in ((1, depth, height * width), (depth, height, width)):
+            _mean_of_rows(source.reshape(shape), target.reshape(shape))
+            source, target = target, source
+        _mean_within_rows(source.reshape(-1, width), target.reshape(-1, width))
+        source, target = target, source
+    return source
+
+
+@compiled
+def _mean_of_rows(values: NDArray[np.float32], means: NDArray[np.float32]) -> None:
+    """Put the mean of each row and its two neighbours; both ``(blocks, rows, x)``."""
+    blocks, rows, _ = values.shape
+    for block in range(blocks):
+        for row in range(rows):
+            before = values[block, max(row - 1, 0)]
+            after = values[block, min(row + 1, rows - 1)]
+            middle, mean = values[block, row], means[block, row]
+            for x in range(len(middle)):
+                mean[x] = (before[x] + middle[x] + after[x]) * _THIRD
+
+
+@compiled
+def _mean_within_rows(values: NDArray[np.float32], means: NDArray[np.float32]) -> None:
+    """Put the mean of each value and its two neighbours in its row; both ``(rows, x)``."""
+    rows, width = values.shape
+    last = width - 1
+    for row in range(rows):
+        line, mean = values[row], means[row]
+        for x in range(1, last):
+            mean[x] = (line[x - 1] + line[x] + line[x + 1]) * _THIRD
+        mean[0] = (line[0] + line[0] + line[min(1, last)]) * _THIRD
+        if last:
+            mean[last] = (line[last - 1] + line[last] + line[last]) * _THIRD
 
 
 def density_window(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +75,11 @@ def write_exr(
     with disk_errors(path, "writing"), writing_whole(path) as file:
         # The library writes to a name; the one that is renamed when whole.
         with library.File(header, channels) as picture:
-            picture.write(file.name)
+            try:
+                picture.write(file.name)
+            except RuntimeError as error:  # whatever the file system said is in its text alone
+                is_full = os.strerror(errno.ENOSPC) in str(error)
+                raise OSError(errno.ENOSPC if is_full else errno.EIO, str(error)) from error
 
 
 def read_exr_texts(path: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from otzi_viewers.render.medium import Lamp
 from otzi_viewers.render.sampling import ball_points
+from otzi_viewers.render.transfer import linear_color
 
 if TYPE_CHECKING:
     from otzi_viewers.render.camera import Pose
@@ -15,13 +16,15 @@ if TYPE_CHECKING:
     from otzi_viewers.render.source import VolumeSource
     from otzi_viewers.render.volume import Volume
 
-__all__ = ["lamp_of", "viewer_lamp"]
+__all__ = ["BALL_POINTS", "lamp_of", "viewer_lamp"]
 
 _AO_LIFT = 0.55
 _AO_TINT = (0.05, 0.07, 0.13)
 _SHADOW_START_VOXELS = 1.5
 _SHADOW_TINT = (0.06, 0.08, 0.16)
-_BALL_POINTS = 1024
+
+BALL_POINTS = 1024
+"""Points of the unit ball, of which each lit point takes a run."""
 
 # The published viewer's settings, and its colours of full occlusion and full shadow.
 _VIEWER_AO_RADIUS = 0.015
@@ -51,7 +54,8 @@ def lamp_of(light: Light, quality: Quality, volume: Volume | VolumeSource, camer
         ao_strength=light.occlusion,
         ao_tint=np.array(_AO_TINT),
         n_ao=quality.ao,
-        ball=ball_points(_BALL_POINTS),
+        ball=ball_points(BALL_POINTS),
+        color=linear_color(light.color),
     )
 
 
@@ -77,6 +81,6 @@ def viewer_lamp(volume: Volume | VolumeSource, camera: Pose) -> Lamp:
         ao_strength=_VIEWER_AO_STRENGTH,
         ao_tint=np.array(_VIEWER_AO_TINT),
         n_ao=_VIEWER_AO_PROBES,
-        ball=ball_points(_BALL_POINTS),
+        ball=ball_points(BALL_POINTS),
         shadow_line=toward * _VIEWER_SHADOW_LENGTH * volume.extent_voxels,
     )

@@ -184,6 +184,7 @@ def kernel_params(medium: Medium, lamp: Lamp, rules: Rules) -> Params:
         "inverse_span": medium.inverse_span,
         "extinction": medium.extinction,
         "lamp": lamp.position,
+        "lamp_color": lamp.color,
         "shadow_tint": lamp.shadow_tint,
         "ao_centre": lamp.ao_centre,
         "ao_tint": lamp.ao_tint,

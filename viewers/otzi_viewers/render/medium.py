@@ -88,6 +88,8 @@ class Lamp(NamedTuple):
     """``(n, 3)``: points of the unit ball; each point lit takes a run of them."""
     shadow_line: Any = (0.0, 0.0, 0.0)
     """``(3,)``: of the `viewer` look, from a point to the end of its shadow ray."""
+    color: Any = (1.0, 1.0, 1.0)
+    """``(3,)``: of the luminous ball, linear light; what is in its shadow does not have it."""
 
     @property
     def key(self) -> tuple[Any, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from otzi.errors import CannotCreate, UsageError, disk_errors
+from otzi.errors import AccessDenied, CannotCreate, UsageError, disk_errors
 from otzi.files import writing_whole
 
 if TYPE_CHECKING:
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SUFFIXES", "check_output", "png_bytes", "read_texts", "write_picture"]
+__all__ = ["DIGEST", "SUFFIXES", "check_output", "png_bytes", "read_texts", "write_picture"]
 
 SUFFIXES = (".png", ".exr", ".mp4")
 """A still as a screen shows it, a still as linear light, a movie."""
+
+DIGEST = "otzi digest"
+"""The text that tells a picture from one of another scene or other data."""
 
 _UP = 2
 _SRGB_PERCEPTUAL = b"\0"
@@ -38,6 +42,8 @@ def check_output(path: Path) -> None:
         If its suffix is none of `SUFFIXES`.
     CannotCreate
         If it is a folder, or its folder is not there.
+    AccessDenied
+        If nothing may be written there.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
@@ -48,6 +54,10 @@ def check_output(path: Path) -> None:
         raise CannotCreate(f"{path} is a folder: name a file")
     if not path.parent.is_dir():
         raise CannotCreate(f"the folder {path.parent} is not there: make it, or name another file")
+    if not os.access(path.parent, os.W_OK):
+        raise AccessDenied(
+            f"nothing may be written into {path.parent}: name a file elsewhere, or ask its owner"
+        )
 
 
 def write_picture(

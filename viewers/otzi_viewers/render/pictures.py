@@ -4,61 +4,45 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 import otzi
 from otzi.arguments import only_probs
-from otzi.collection import open_collection
-from otzi.errors import NotFoundError, UsageError
-from otzi.events import Listener, Noted, ignore, step
-from otzi.memory import format_bytes
-from otzi_viewers.render.camera import pose
-from otzi_viewers.render.cpu import Stage
+from otzi.errors import ConfigurationError, NotFoundError
+from otzi.events import Listener, ignore
+from otzi_viewers.render.device import AUTO, DrawingDevice
 from otzi_viewers.render.exr import check_exr, read_exr_texts, write_exr
-from otzi_viewers.render.film import check_codec, read_comment, write_movie
+from otzi_viewers.render.film import check_codec, read_comment
+from otzi_viewers.render.frames import make_movie
+from otzi_viewers.render.framing import drawn_corners, framed
 from otzi_viewers.render.movie import frame_scene
-from otzi_viewers.render.output import check_output, read_texts, write_picture
-from otzi_viewers.render.post import display
-from otzi_viewers.render.scale_bar import with_scale_bar
+from otzi_viewers.render.output import DIGEST, check_output, read_texts, write_picture
+from otzi_viewers.render.post import shown
 from otzi_viewers.render.scene import Light, Scene, scene_toml
-from otzi_viewers.render.source import VolumeSource
-from otzi_viewers.render.stream import StreamedStage, stream_plan
+from otzi_viewers.render.source import world_extent
+from otzi_viewers.render.subject import Subject, new_stage
 from otzi_viewers.render.transfer import complete_scene
-from otzi_viewers.render.volume import affordable_level, is_affordable, load_volume
+from otzi_viewers.render.volume import affordable_level
 from otzi_viewers.saved_style import with_saved_style
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from otzi.execute import Executor
     from otzi.tomogram import Tomogram
+    from otzi_viewers.render.device import Drawer
 
 __all__ = ["made_texts", "render_tomogram"]
 
-_RULES = 2
+_NEAR_VOXELS = 2
+_HIDDEN_SHARE = 0.99
+_RULES = 3
 """Raised whenever the same scene and data give another picture."""
-_DIGEST = "otzi digest"
-
-
-class _Subject(NamedTuple):
-    """What is drawn, in a form that other processes can open."""
-
-    collection: str
-    tomogram: str
-    probs: str
-    classes: tuple[str, ...]
-    scene: Scene
-    """The first frame's: what is streamed and how depends on it."""
-    level: int
-    memory_bytes: int
 
 
 def render_tomogram(
@@ -70,6 +54,8 @@ def render_tomogram(
     level: int | None = None,
     memory_bytes: int = 10**9,
     executor: Executor | None = None,
+    snapshots: bool = False,
+    device: DrawingDevice = AUTO,
     listen: Listener = ignore,
 ) -> bool:
     """Write a picture or a movie of a tomogram; tell whether there was work to do.
@@ -94,6 +80,10 @@ def render_tomogram(
         For the volume; a level that does not fit is streamed in bricks.
     executor
         Where the frames of a movie are computed; here, one by one, if None.
+    snapshots
+        Whether to write a still also before it is done, whenever it has twice as many rays.
+    device
+        Where to draw.
     listen
         Told of the progress.
 
@@ -107,6 +97,8 @@ def render_tomogram(
         If a library for this kind of file, or a C++ compiler, is not there.
     MemoryBudgetError
         If not even the coarsest level fits.
+    DeviceUnavailable
+        If the device is not here.
     """
     check_output(output)
     probs = probs or only_probs(tomo)
@@ -122,22 +114,64 @@ def render_tomogram(
         check_codec(scene.output.size)
     elif kind == ".exr":
         check_exr()
-    if output.is_file() and made_texts(output).get(_DIGEST) == texts[_DIGEST]:
+    if output.is_file() and made_texts(output).get(DIGEST) == texts[DIGEST]:
         return False
-    subject = _Subject(
-        str(tomo.collection.path), tomo.id, probs, classes, scene, level, memory_bytes
+    subject = Subject(
+        str(tomo.collection.path), tomo.id, probs, classes, scene, level, memory_bytes, device
     )
+    frames = [scene]
     if kind == ".mp4":
-        _make_movie(tomo, subject, scene, output, texts, executor, listen)
-        return True
-    stage = _new_stage(tomo, subject, listen)
-    if kind == ".png":
-        picture = _picture(stage, scene, listen)
-        write_picture(output, picture, scene.output.bits, texts)
+        frames = [frame_scene(scene, n) for n in range(scene.movie.frames)]
+    if scene.camera.target is None or scene.camera.distance is None:
+        corners = drawn_corners(tomo, probs, scene, level, listen)
+        frames = framed(frames, corners, world_extent(tomo))
+    if kind == ".mp4":
+        make_movie(tomo, subject, frames, scene.movie.fps, output, texts, executor, listen)
     else:
-        rgba, depth = stage.render(scene, listen)
-        write_exr(output, rgba, depth, dict(_opacities(stage, scene)), texts)
+        _make_still(new_stage(tomo, subject, listen), frames[0], output, texts, snapshots, listen)
     return True
+
+
+def _make_still(
+    stage: Drawer,
+    scene: Scene,
+    output: Path,
+    texts: dict[str, str],
+    snapshots: bool,
+    listen: Listener,
+) -> None:
+    def write(
+        rgba: NDArray[np.float32],
+        depth: NDArray[np.float32],
+        opacities: Mapping[str, NDArray[np.float32]],
+        said: Mapping[str, str],
+    ) -> None:
+        _check_view(depth / stage.volume.voxel_angstrom, scene)
+        if output.suffix.lower() == ".png":
+            write_picture(output, shown(rgba, scene, stage.volume), scene.output.bits, said)
+        else:
+            write_exr(output, rgba, depth, opacities, said)
+
+    def snapshot(n_samples: int, rgba: NDArray[np.float32], depth: NDArray[np.float32]) -> None:
+        if n_samples < scene.quality.spp:
+            # Without its digest: the picture is not done, and the next run makes it.
+            unfinished = {key: text for key, text in texts.items() if key != DIGEST}
+            write(rgba, depth, {}, unfinished | {"otzi rays per pixel": str(n_samples)})
+
+    rgba, depth = stage.render(scene, listen, snapshot if snapshots else None)
+    is_exr = output.suffix.lower() == ".exr"
+    write(rgba, depth, dict(_opacities(stage, scene)) if is_exr else {}, texts)
+
+
+def _check_view(depth_voxels: NDArray[np.float32], scene: Scene) -> None:
+    """Refuse a picture in which all is hidden right before the eye."""
+    is_near = depth_voxels < _NEAR_VOXELS
+    if scene.camera.projection == "perspective" and is_near.mean() > _HIDDEN_SHARE:
+        raise ConfigurationError(
+            f"the camera is inside what is drawn: {is_near.mean():.0%} of the picture is less than "
+            f"{_NEAR_VOXELS} voxels away; move it (camera.distance, camera.target), or cut classes "
+            "open (clip)"
+        )
 
 
 def made_texts(path: Path) -> dict[str, str]:
@@ -153,17 +187,7 @@ def made_texts(path: Path) -> dict[str, str]:
     return texts
 
 
-def _picture(stage: Stage, scene: Scene, listen: Listener = ignore) -> NDArray[np.float32]:
-    rgba, _ = stage.render(scene, listen)
-    picture = display(rgba, scene.output, is_light=scene.quality.look == "physical")
-    if scene.output.scale_bar:
-        volume = stage.volume
-        view = pose(scene.camera, scene.output.size, volume.extent_voxels)
-        picture = with_scale_bar(picture, view.voxels_per_pixel * volume.voxel_angstrom)
-    return picture
-
-
-def _opacities(stage: Stage, scene: Scene) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def _opacities(stage: Drawer, scene: Scene) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield the opacity of each class alone, unlit."""
     dark = replace(scene, light=Light(occlusion=0.0, shadow=0.0), keyframes=())
     for chosen in scene.classes:
@@ -172,103 +196,6 @@ def _opacities(stage: Stage, scene: Scene) -> Iterator[tuple[str, NDArray[np.flo
         )
         rgba, _ = stage.render(replace(dark, classes=looks))
         yield chosen.name, rgba[..., 3]
-
-
-class _Frame(NamedTuple):
-    """One frame to be made."""
-
-    subject: _Subject
-    scene: Scene
-    path: Path
-    digest: str
-
-
-def _make_movie(
-    tomo: Tomogram,
-    subject: _Subject,
-    scene: Scene,
-    output: Path,
-    texts: dict[str, str],
-    executor: Executor | None,
-    listen: Listener,
-) -> None:
-    folder = output.with_name(f".{output.name}.frames")
-    folder.mkdir(exist_ok=True)
-    frames = [
-        _Frame(subject, seen, folder / f"{n:06d}.png", f"{texts[_DIGEST]} {n}")
-        for n, seen in enumerate(_frame_scenes(tomo, scene))
-    ]
-    missing = [f for f in frames if read_texts(f.path).get(_DIGEST) != f.digest]
-    with step(listen, "frames", len(missing), "frames") as work:
-        # Each frame takes all the cores of this process: one at a time, unless others compute.
-        away = executor is not None and not executor.is_local
-        made = (
-            executor.each(_make_frame, missing) if executor and away else map(_make_frame, missing)
-        )
-        for _ in made:
-            work.advance()
-    with step(listen, "movie"):
-        write_movie(
-            output,
-            (_read_frame(frame.path) for frame in frames),
-            scene.output.size,
-            scene.movie.fps,
-            json.dumps(texts),
-        )
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _frame_scenes(tomo: Tomogram, scene: Scene) -> list[Scene]:
-    """Give the scenes of all frames; a camera whose distance is open stays as far as any needs."""
-    scenes = [frame_scene(scene, n) for n in range(scene.movie.frames)]
-    if scene.camera.distance is not None:
-        return scenes
-    spacing = np.asarray(tomo.spacing_angstrom)
-    extent = spacing / spacing.min() * tomo.shape
-    poses = (pose(seen.camera, scene.output.size, extent) for seen in scenes)
-    farthest = max(view.distance for view in poses) / float(extent.max())
-    return [replace(seen, camera=replace(seen.camera, distance=farthest)) for seen in scenes]
-
-
-def _make_frame(frame: _Frame) -> None:
-    scene = frame.scene
-    picture = _picture(_stage(frame.subject), scene)
-    write_picture(frame.path, picture, 8, {_DIGEST: frame.digest})
-
-
-@lru_cache(maxsize=1)
-def _stage(subject: _Subject) -> Stage:
-    """Give the stage of a tomogram, kept in each process for the next frame."""
-    return _new_stage(open_collection(subject.collection)[subject.tomogram], subject)
-
-
-def _new_stage(tomo: Tomogram, subject: _Subject, listen: Listener = ignore) -> Stage:
-    scene = subject.scene
-    source = VolumeSource(tomo, subject.probs, subject.classes, scene.density, subject.level)
-    if is_affordable(source, subject.memory_bytes):
-        return Stage(load_volume(source, listen))
-    if scene.quality.look != "physical":
-        raise UsageError(
-            f"the look {scene.quality.look} is not streamed, and level {subject.level} of "
-            f"{tomo.id} does not fit into {format_bytes(subject.memory_bytes)}: allow more with "
-            "--memory, or take a coarser --level"
-        )
-    plan = stream_plan(source, scene, subject.memory_bytes)
-    listen(
-        Noted(
-            f"level {subject.level} of {tomo.id} does not fit into "
-            f"{format_bytes(subject.memory_bytes)}: streamed in bricks of {plan.brick_voxels} "
-            "voxels, the picture is the same"
-        )
-    )
-    return StreamedStage(source, plan.brick_voxels)
-
-
-def _read_frame(path: Path) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
 
 
 def _texts(tomo: Tomogram, probs: str, scene: Scene, level: int) -> dict[str, str]:
@@ -284,5 +211,5 @@ def _texts(tomo: Tomogram, probs: str, scene: Scene, level: int) -> dict[str, st
         "Software": f"otzi {otzi.__version__}",
         "otzi scene": described,
         "otzi source": json.dumps(source),
-        _DIGEST: hashlib.sha256(whole.encode()).hexdigest(),
+        DIGEST: hashlib.sha256(whole.encode()).hexdigest(),
     }

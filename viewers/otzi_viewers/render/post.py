@@ -8,14 +8,18 @@ import numpy as np
 from scipy import ndimage
 
 from otzi.classes import rgb_of
+from otzi_viewers.render.camera import pose
+from otzi_viewers.render.scale_bar import with_scale_bar
 from otzi_viewers.render.transfer import linear_color
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from otzi_viewers.render.scene import Output
+    from otzi_viewers.render.scene import Output, Scene
+    from otzi_viewers.render.source import VolumeSource
+    from otzi_viewers.render.volume import Volume
 
-__all__ = ["display", "glow", "srgb_encoded", "tone_mapped"]
+__all__ = ["display", "glow", "shown", "srgb_encoded", "tone_mapped"]
 
 _KNEE = (0.4, 1.0)
 _GLOW_RADIUS = 20 / 1280
@@ -41,6 +45,17 @@ def display(
     light += np.float32(output.bloom) * glow(light)
     behind = linear_color(output.background).astype(np.float32)
     return srgb_encoded(tone_mapped(light) + (1 - rgba[..., 3:]) * behind)
+
+
+def shown(
+    rgba: NDArray[np.float32], scene: Scene, volume: Volume | VolumeSource
+) -> NDArray[np.float32]:
+    """Give `display` of a scene's picture, with the scale bar that it asks for."""
+    picture = display(rgba, scene.output, is_light=scene.quality.look == "physical")
+    if not scene.output.scale_bar:
+        return picture
+    view = pose(scene.camera, scene.output.size, volume.extent_voxels)
+    return with_scale_bar(picture, view.voxels_per_pixel * volume.voxel_angstrom)
 
 
 def glow(light: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ball_points", "subpixel_offset"]
+__all__ = ["ball_points", "sample_rounds", "subpixel_offset"]
 
 
 def subpixel_offset(sample: int) -> tuple[float, float]:
@@ -19,6 +20,12 @@ def subpixel_offset(sample: int) -> tuple[float, float]:
     """
     plastic = 1.32471795724474602596
     return (0.5 + sample / plastic) % 1.0, (0.5 + sample / plastic**2) % 1.0
+
+
+def sample_rounds(spp: int) -> list[range]:
+    """Give the samples of a picture in rounds, after each of which there are twice as many."""
+    ends = [0, *(2**n for n in range(spp.bit_length()) if 2**n < spp), spp]
+    return [range(first, last) for first, last in pairwise(ends)]
 
 
 def ball_points(count: int) -> NDArray[np.float64]:

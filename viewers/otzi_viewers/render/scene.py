@@ -21,6 +21,7 @@ the camera are in units of the box's longest side, from its centre; colours are 
     [light]
     position = [1.0, 1.4, 0.7]
     radius = 0.28             # of the luminous ball: the softness of the shadows
+    color = "#ffffff"         # of the ball; shadows have that of the sky
     attach = "scene"          # or "camera": the position is toward the viewer, up, right
     occlusion = 3.0           # strength of the ambient occlusion; 0 for none
     occlusion_radius = 0.03   # of the ball that is probed
@@ -31,8 +32,8 @@ the camera are in units of the box's longest side, from its centre; colours are 
     azimuth = -28.0           # degrees about the upright axis y; 0 looks down the beam axis z
     elevation = 22.0          # degrees above the horizon
     roll = 0.0
-    distance = 2.0            # otherwise as near as shows the whole box
-    target = [0.0, 0.0, 0.0]
+    distance = 2.0            # otherwise as near as shows all that is drawn
+    target = [0.0, 0.0, 0.0]  # otherwise the middle of what is drawn
     fov_degrees = 34.0        # from the lower to the upper edge
     projection = "perspective"  # or "orthographic"
 
@@ -170,6 +171,8 @@ class Light:
 
     position: Vector = (1.0, 1.4, 0.7)
     radius: NotNegative = 0.28
+    color: Color = "#ffffff"
+    """Of the ball; shadows have that of the sky."""
     attach: Literal["scene", "camera"] = "scene"
     occlusion: NotNegative = 3.0
     """Strength of the ambient occlusion."""
@@ -193,8 +196,9 @@ class Camera:
     roll: Number = 0.0
     """Degrees that the camera is turned clockwise about its own axis."""
     distance: Positive | None = None
-    """From the target; None for as near as shows the whole box."""
-    target: Vector = (0.0, 0.0, 0.0)
+    """From the target; None for as near as shows all that is drawn."""
+    target: Vector | None = None
+    """None for the middle of what is drawn."""
     fov_degrees: Annotated[float, Field(gt=0, lt=170)] = 34.0
     projection: Literal["perspective", "orthographic"] = "perspective"
 

@@ -2,37 +2,35 @@
 
 Each ray keeps its state from brick to brick, and steps are counted from where it enters the volume:
 the picture is, to the bit, that of the volume in one piece. Bricks in which nothing can be seen are
-never read, nor those behind what lets no light through.
+never read, nor those behind what lets no light through. Several pictures share what is read.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import product
-from typing import TYPE_CHECKING
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from otzi.box import Box, tile
-from otzi.errors import MemoryBudgetError
-from otzi.events import Listener, ignore, step
-from otzi.memory import format_bytes
+from otzi.events import Listener, Noted, ignore, step
 from otzi.parallel import in_threads
-from otzi_viewers.render.bricks import (
-    BRICK_VOXELS,
-    brick_distances,
-    plane_maxima,
-    stacked_maxima,
-)
+from otzi_viewers.render.bricks import brick_distances
 from otzi_viewers.render.camera import Pose, pose
-from otzi_viewers.render.cpu import Film, Stage, medium_from
-from otzi_viewers.render.kernels.params import RAY, new_rays
+from otzi_viewers.render.cpu import Film, Rendered, Snapshot, Stage, medium_from
+from otzi_viewers.render.kernels.params import new_rays
 from otzi_viewers.render.medium import in_lanes
-from otzi_viewers.render.sampling import subpixel_offset
-from otzi_viewers.render.source import SLAB_VOXELS, VolumeSource
-from otzi_viewers.render.volume import occluder_slab
+from otzi_viewers.render.sampling import sample_rounds, subpixel_offset
+from otzi_viewers.render.source import READERS, STRIP_VOXELS, VolumeSource
+from otzi_viewers.render.visibility import rectangle_of, shared_bricks, sub_bricks
+from otzi_viewers.render.volume import halved, occluder_part
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
+
     from numpy.typing import NDArray
 
     from otzi_viewers.render.march import Marcher
@@ -40,170 +38,189 @@ if TYPE_CHECKING:
     from otzi_viewers.render.scene import Scene
     from otzi_viewers.render.transfer import Transfer
 
-__all__ = ["StreamPlan", "StreamedStage", "stream_plan"]
+__all__ = ["BRICKS_AHEAD", "StreamedStage"]
 
-_SIDES = (256, 192, 128, 96, 64, 32)
+BRICKS_AHEAD = 2
+"""Bricks that are read while one is drawn."""
 _OPAQUE = 0.01
 """Transmittance at which the kernel ends a ray."""
-_FLOATS_PER_VOXEL = 5
-"""Arrays of float32 that low-passing a brick of density takes at the same time."""
+_CROWDED = 0.7
 
 
-@dataclass(frozen=True)
-class StreamPlan:
-    """How a volume is streamed within a budget."""
+class _View(NamedTuple):
+    """One of the pictures that are drawn together."""
 
-    brick_voxels: int
-    needed_bytes: int
+    camera: Pose
+    marcher: Marcher
+    samples: range
+    rays: NDArray[np.void]
+    """``(samples, pixels)`` of `RAY`."""
 
+    def open_pixels(self, own: Box, source: VolumeSource) -> NDArray[np.int64]:
+        """Give the pixels whose rays may meet a brick and can still be changed by it."""
+        pixels = rectangle_of(own, self.camera, source).pixels(self.camera.size[0])
+        is_open = (self.rays["transmittance"][:, pixels] >= _OPAQUE).any(axis=0)
+        return pixels[is_open]
 
-def stream_plan(source: VolumeSource, scene: Scene, memory_bytes: int) -> StreamPlan:
-    """Give the largest bricks with which everything fits.
-
-    What stays: the occluder and its coarser levels, baked light, and the state of every ray. What
-    changes: a brick with its channels, and what low-passing it takes.
-
-    Raises
-    ------
-    MemoryBudgetError
-        If not even the smallest bricks do.
-    """
-    itemsize = np.dtype(source.dtype).itemsize
-    lanes = -(-source.n_channels // 4) * 4
-    n_voxels = int(np.prod(source.shape))
-    stays = n_voxels // 8 * 5 + n_voxels // BRICK_VOXELS**2 * source.n_channels * itemsize
-    width, height = scene.output.size
-    stays += width * height * (scene.quality.spp * RAY.itemsize + 40)
-    for side in _SIDES:
-        apron = 1 + (0 if source.level else source.density.smoothing)
-        held = min(side + 2, max(source.shape)) ** 3 * (lanes + source.n_channels) * itemsize
-        smoothed = (side + 2 * apron) ** 3 * _FLOATS_PER_VOXEL * 4
-        slab = SLAB_VOXELS * source.shape[1] * source.shape[2]
-        slab_bytes = slab * (source.n_channels * itemsize + _FLOATS_PER_VOXEL * 4)
-        needed = stays + max(held + smoothed, slab_bytes)
-        if needed <= memory_bytes:
-            return StreamPlan(side, needed)
-    raise MemoryBudgetError(
-        f"level {source.level} of {source.tomo.id} cannot be streamed in less than "
-        f"{format_bytes(needed)}, {format_bytes(memory_bytes)} are allowed: allow more with "
-        "--memory, or take a coarser --level"
-    )
+    def expose(self, film: Film) -> None:
+        """Put what the rays have brought on the film."""
+        everywhere = np.arange(self.rays.shape[1])
+        for sample, rays in zip(self.samples, self.rays, strict=True):
+            film.add(everywhere, sample, rays)
 
 
 class StreamedStage(Stage):
-    """A `Stage` of a volume that stays in the store."""
+    """A `Stage` of a volume that stays in the store.
+
+    Parameters
+    ----------
+    source
+        The volume.
+    brick_voxels
+        Side of what is read at once.
+    pictures_at_once
+        How many pictures share what is read.
+    n_threads
+        All usable cores where left out.
+    """
 
     volume: VolumeSource
+    brick_voxels: int
 
     def __init__(
-        self, source: VolumeSource, brick_voxels: int = 128, *, n_threads: int | None = None
+        self,
+        source: VolumeSource,
+        brick_voxels: int = 128,
+        pictures_at_once: int = 1,
+        *,
+        n_threads: int | None = None,
     ) -> None:
         super().__init__(source, n_threads=n_threads)
         self.brick_voxels = brick_voxels
+        self.pictures_at_once = pictures_at_once
         self.n_bricks_read = 0
 
     def render(
-        self, scene: Scene, listen: Listener = ignore
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Give colour and depth of a complete scene; see `Stage.render`."""
-        camera = pose(scene.camera, scene.output.size, self.volume.extent_voxels)
-        marcher = self._marcher(scene, camera, listen)
+        self, scene: Scene, listen: Listener = ignore, snapshot: Snapshot | None = None
+    ) -> Rendered:
+        """Give colour and depth of a complete scene; see `Stage.render`.
+
+        With `snapshot`, bricks are read once for each round of samples.
+        """
         width, height = scene.output.size
         spp = scene.quality.spp
-        rays = new_rays(spp * width * height).reshape(spp, width * height)
-        bricks = self._visible_bricks(self._medium(scene, listen), camera)
-        with step(listen, "render", len(bricks), "bricks") as work:
-            for own in bricks:
-                pixels = _pixels_of(own, camera, self.volume)
-                open_ = (rays["transmittance"][:, pixels] >= _OPAQUE).any(axis=0)
-                if open_.any():
-                    held = own.grow(1).clip(self.volume.shape)
-                    marcher.hold(in_lanes(self.volume.read(held)), held, own)
-                    self.n_bricks_read += 1
-                    self._march(marcher, camera, pixels[open_], rays)
+        film = Film(width * height)
+        for samples in sample_rounds(spp) if snapshot else [range(spp)]:
+            view = self._view(scene, samples, listen)
+            self._draw([view], self._medium(scene, listen), listen)
+            view.expose(film)
+            if snapshot:
+                snapshot(samples.stop, *self._developed(film, view))
+        return self._developed(film, view)
+
+    def render_all(self, scenes: Sequence[Scene], listen: Listener = ignore) -> Iterator[Rendered]:
+        """Yield colour and depth of each scene; those that differ in the camera share bricks."""
+        for _, alike in groupby(scenes, lambda scene: (scene.classes, scene.density)):
+            group = list(alike)
+            for first in range(0, len(group), self.pictures_at_once):
+                together = group[first : first + self.pictures_at_once]
+                medium = self._medium(group[0], listen)
+                views = [self._view(scene, range(scene.quality.spp), listen) for scene in together]
+                self._draw(views, medium, listen)
+                for view in views:
+                    film = Film(view.rays.shape[1])
+                    view.expose(film)
+                    yield self._developed(film, view)
+
+    def _draw(self, views: Sequence[_View], medium: Medium, listen: Listener) -> None:
+        """Carry the rays of pictures that see one medium through the volume."""
+        cameras = [view.camera for view in views]
+        shared = shared_bricks(self.volume, medium.distances, cameras, self.brick_voxels)
+        todo = [(brick, [views[n] for n in takers]) for brick, takers in shared]
+        with step(listen, "render", len(todo), "bricks") as work:
+            for own, takers, lanes in self._read_ahead(todo):
+                if lanes is not None:
+                    self._march(own, takers, lanes)
                 work.advance()
-        film = Film(width * height, spp)
-        everywhere = np.arange(width * height)
-        for sample in range(spp):
-            film.add(everywhere, sample, rays[sample])
-        return film.develop(width, height, self.volume.voxel_angstrom)
 
-    def _march(
-        self, marcher: Marcher, camera: Pose, pixels: NDArray[np.int64], rays: NDArray[np.void]
-    ) -> None:
-        def shade(part: NDArray[np.int64]) -> None:
-            for sample, all_rays in enumerate(rays):
-                mine = all_rays[part]
-                marcher.march(*camera.rays(part, subpixel_offset(sample)), part, sample, mine)
-                all_rays[part] = mine
+    def _view(self, scene: Scene, samples: range, listen: Listener) -> _View:
+        camera = pose(scene.camera, scene.output.size, self.volume.extent_voxels)
+        width, height = scene.output.size
+        rays = new_rays(len(samples) * width * height).reshape(len(samples), width * height)
+        return _View(camera, self._marcher(scene, camera, listen), samples, rays)
 
-        parts = np.array_split(pixels, max(1, len(pixels) // self._tile_pixels**2))
-        for _ in in_threads(shade, parts, "brick", "tiles", n_threads=self._n_threads):
+    def _read_ahead(
+        self, todo: Iterable[tuple[Box, list[_View]]]
+    ) -> Iterator[tuple[Box, list[_View], NDArray[Any] | None]]:
+        """Yield bricks with their data, or None where no ray needs them."""
+        with ThreadPoolExecutor(READERS) as pool:
+            coming: deque[tuple[Box, list[_View], Future[NDArray[Any]] | None]] = deque()
+            for own, takers in todo:
+                is_needed = any(view.open_pixels(own, self.volume).size for view in takers)
+                coming.append((own, takers, pool.submit(self._read, own) if is_needed else None))
+                self.n_bricks_read += is_needed
+                if len(coming) > BRICKS_AHEAD:
+                    yield _result(coming.popleft())
+            while coming:
+                yield _result(coming.popleft())
+
+    def _read(self, own: Box) -> NDArray[Any]:
+        return in_lanes(self.volume.read(own.grow(1).clip(self.volume.shape)))
+
+    def _march(self, own: Box, takers: Iterable[_View], lanes: NDArray[Any]) -> None:
+        """Carry the rays of pictures through a brick."""
+        work: list[tuple[_View, NDArray[np.int64]]] = []
+        for view in takers:
+            pixels = view.open_pixels(own, self.volume)
+            if pixels.size:
+                view.marcher.hold(lanes, own.grow(1).clip(self.volume.shape), own)
+                parts = np.array_split(pixels, max(1, len(pixels) // self._tile_pixels**2))
+                work += [(view, part) for part in parts]
+        for _ in in_threads(_shade, work, "brick", "tiles", n_threads=self._n_threads):
             pass
 
+    def _developed(self, film: Film, view: _View) -> Rendered:
+        return film.develop(*view.camera.size, self.volume.voxel_angstrom, view.samples.stop)
+
     def _new_medium(self, transfer: Transfer, listen: Listener) -> Medium:
-        """One pass over the volume: what stands in the light, and which bricks may be seen."""
-        depth, height, width = self.volume.shape
-        occluders, planes = [], []
-        with step(listen, "occupancy", depth, "planes") as work:
-            for z in range(0, depth, SLAB_VOXELS):
-                box = Box((z, 0, 0), (min(z + SLAB_VOXELS, depth), height, width))
-                slab = self.volume.read(box)
-                occluders.append(occluder_slab(self.volume, slab, z, transfer))
-                planes.append(plane_maxima(slab))
-                work.advance(box.shape[0])
-        distances = brick_distances(stacked_maxima(np.concatenate(planes)), transfer)
-        return medium_from(self.volume, transfer, None, np.concatenate(occluders), distances)
+        """Find which bricks may be seen, and read those for what stands in the light."""
+        distances = brick_distances(self.volume.brick_maxima(listen), transfer)
+        share = float((distances == 0).mean())
+        if share > _CROWDED:
+            listen(
+                Noted(
+                    f"something may be seen in {share:.0%} of the volume, so little of it is "
+                    "passed over: a larger low of the classes or of the density is faster"
+                )
+            )
+        shape = self.volume.shape
+        occluder = np.zeros(halved(Box.whole(shape)).shape, np.uint8)
 
-    def _visible_bricks(self, medium: Medium, camera: Pose) -> list[Box]:
-        """Give the bricks in which something may be seen, none before one that hides it.
+        def fill(box: Box) -> None:
+            part = occluder_part(self.volume, self.volume.read(box), box, transfer)
+            occluder[halved(box).slices] = part
 
-        By the distance from the eye along the axes, summed: along a ray none of the three ever
-        shrinks, and at each face one grows. For parallel rays, by the depth of the nearest corner
-        along the view, axis by axis, which does the same.
-        """
-        spacing, extent = self.volume.spacing_voxels, self.volume.extent_voxels
-        side = self.brick_voxels
-
-        def rank(box: Box) -> float:
-            low = np.array(box.start) * spacing - extent / 2
-            high = np.array(box.stop) * spacing - extent / 2
-            if camera.perspective:
-                aside = np.maximum(np.maximum(low - camera.eye, camera.eye - high), 0)
-                return float(aside.sum())
-            return float((np.sign(camera.forward) * np.where(camera.forward > 0, low, high)).sum())
-
-        bricks = [
+        boxes = [
             box
-            for box in tile(self.volume.shape, (side, side, side))
-            if (medium.distances[_sub_bricks(box)] == 0).any()
+            for box in tile(shape, (STRIP_VOXELS,) * 3)
+            if (distances[sub_bricks(box)] == 0).any()
         ]
-        return sorted(bricks, key=rank)
+        for _ in in_threads(fill, boxes, "occluder", "boxes", listen, READERS):
+            pass
+        return medium_from(self.volume, transfer, None, occluder, distances)
 
 
-def _sub_bricks(box: Box) -> tuple[slice, ...]:
-    return tuple(
-        slice(a // BRICK_VOXELS, -(-b // BRICK_VOXELS))
-        for a, b in zip(box.start, box.stop, strict=True)
-    )
+def _result(
+    coming: tuple[Box, list[_View], Future[NDArray[Any]] | None],
+) -> tuple[Box, list[_View], NDArray[Any] | None]:
+    own, takers, data = coming
+    return own, takers, None if data is None else data.result()
 
 
-def _pixels_of(own: Box, camera: Pose, source: VolumeSource) -> NDArray[np.int64]:
-    """Give the pixels whose rays may meet a brick: those of the rectangle around its corners."""
-    width, height = camera.size
-    low = np.array(own.start) * source.spacing_voxels - source.extent_voxels / 2
-    high = np.array(own.stop) * source.spacing_voxels - source.extent_voxels / 2
-    # A volume's last voxels may be cut off in a coarser level, its box is not.
-    high = np.where(np.array(own.stop) == source.shape, source.extent_voxels / 2, high)
-    corners = np.array(list(product(*zip(low, high, strict=True))))
-    from_eye = corners - camera.eye
-    ahead = from_eye @ camera.forward
-    if camera.perspective and ahead.min() <= 0:
-        return np.arange(width * height)
-    scale = camera.distance / ahead if camera.perspective else 1.0
-    columns = (from_eye @ camera.right) * scale / camera.voxels_per_pixel + width / 2
-    rows = height / 2 - (from_eye @ camera.up) * scale / camera.voxels_per_pixel
-    first_row, last_row = np.clip([rows.min() - 1, rows.max() + 2], 0, height).astype(int)
-    first, last = np.clip([columns.min() - 1, columns.max() + 2], 0, width).astype(int)
-    inside = np.arange(width * height).reshape(height, width)[first_row:last_row, first:last]
-    return inside.ravel()
+def _shade(work: tuple[_View, NDArray[np.int64]]) -> None:
+    view, part = work
+    for sample, all_rays in zip(view.samples, view.rays, strict=True):
+        mine = all_rays.take(part)
+        origins, directions = view.camera.rays(part, subpixel_offset(sample))
+        view.marcher.march(origins, directions, part, sample, mine)
+        all_rays.put(part, mine)

@@ -9,9 +9,10 @@ import numpy as np
 
 from otzi.box import Box
 from otzi.errors import MemoryBudgetError
-from otzi.events import Listener, ignore, step
+from otzi.events import Listener, ignore
 from otzi.memory import format_bytes
-from otzi_viewers.render.source import SLAB_VOXELS, VolumeSource, quantised
+from otzi.parallel import in_threads
+from otzi_viewers.render.source import READERS, STRIP_VOXELS, VolumeSource, quantised, strips
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,14 +24,20 @@ if TYPE_CHECKING:
     from otzi_viewers.render.transfer import Transfer
 
 __all__ = [
+    "READ_BYTES_PER_VOXEL",
     "Volume",
     "affordable_level",
+    "halved",
     "is_affordable",
     "load_volume",
     "occluder",
-    "occluder_slab",
+    "occluder_part",
     "packed",
+    "strip_bytes",
 ]
+
+READ_BYTES_PER_VOXEL = 20
+"""Arrays that are there at the same time while density is low-passed, scaled and packed."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +87,13 @@ def packed(
 
 def load_volume(source: VolumeSource, listen: Listener = ignore) -> Volume:
     """Give the whole of a source in memory."""
-    depth, height, width = source.shape
     data = np.empty((*source.shape, source.n_channels), source.dtype)
-    with step(listen, "volume", depth, "planes") as work:
-        for z in range(0, depth, SLAB_VOXELS):
-            box = Box((z, 0, 0), (min(z + SLAB_VOXELS, depth), height, width))
-            data[z : box.stop[0]] = source.read(box)
-            work.advance(box.shape[0])
+
+    def read(strip: Box) -> None:
+        data[strip.slices] = source.read(strip)
+
+    for _ in in_threads(read, strips(source.shape), "volume", "strips", listen, READERS):
+        pass
     return Volume(
         data=data,
         spacing_voxels=source.spacing_voxels,
@@ -125,11 +132,20 @@ def is_affordable(source: VolumeSource, memory_bytes: int) -> bool:
 
 
 def _needed_bytes(shape: Sequence[int], n_channels: int, itemsize: int) -> int:
-    """Packed channels, twice if they do not fill whole lanes, and a slab of density as floats."""
+    """Packed channels, twice if they do not fill whole lanes; the occluder; strips being read."""
     n_voxels = int(np.prod(shape))
     lanes = 0 if n_channels % 4 == 0 else -(-n_channels // 4) * 4
-    slab = SLAB_VOXELS * n_voxels // shape[0] * 20
-    return n_voxels * (n_channels + lanes) * itemsize + n_voxels // 2 + min(slab, 20 * n_voxels)
+    packed_bytes = n_voxels * (n_channels + lanes) * itemsize
+    return packed_bytes + n_voxels // 2 + strip_bytes(shape, n_channels, itemsize)
+
+
+def strip_bytes(shape: Sequence[int], n_channels: int, itemsize: int) -> int:
+    """Give what it takes to read a volume strip by strip."""
+    depth, height, width = shape
+    n_strips = -(-depth // STRIP_VOXELS) * -(-height // STRIP_VOXELS)
+    voxels = min(STRIP_VOXELS, depth) * min(STRIP_VOXELS, height) * width
+    each = n_channels * itemsize + READ_BYTES_PER_VOXEL
+    return min(READERS, n_strips) * voxels * each
 
 
 def occluder(volume: Volume, transfer: Transfer) -> NDArray[np.uint8]:
@@ -139,42 +155,54 @@ def occluder(volume: Volume, transfer: Transfer) -> NDArray[np.uint8]:
     because only what is drawn may cast a shadow: inside a class that fills the volume, nothing else
     gives particles their shape.
     """
-    depth = len(volume.data)
-    slabs = (volume.data[z : z + SLAB_VOXELS] for z in range(0, depth, SLAB_VOXELS))
-    return np.concatenate(
-        [occluder_slab(volume, slab, n * SLAB_VOXELS, transfer) for n, slab in enumerate(slabs)]
-    )
+    whole = np.empty([-(-n // 2) for n in volume.shape], np.uint8)
+
+    def fill(strip: Box) -> None:
+        part = occluder_part(volume, volume.data[strip.slices], strip, transfer)
+        whole[halved(strip).slices] = part
+
+    for _ in in_threads(fill, strips(volume.shape), "occluder", "strips"):
+        pass
+    return whole
 
 
-def occluder_slab(
-    box: VolumeSource | Volume, slab: NDArray[Any], first: int, transfer: Transfer
+def halved(box: Box) -> Box:
+    """Give the samples of the occluder that a box with even starts fills."""
+    z, y, x = (a // 2 for a in box.start)
+    last_z, last_y, last_x = (-(-b // 2) for b in box.stop)
+    return Box((z, y, x), (last_z, last_y, last_x))
+
+
+def occluder_part(
+    volume: VolumeSource | Volume, data: NDArray[Any], box: Box, transfer: Transfer
 ) -> NDArray[np.uint8]:
-    """Give the part of `occluder` of a slab of data that begins at plane `first`, an even one."""
-    total: NDArray[np.float32] = np.zeros(slab.shape[:-1], np.float32)
-    for channel in range(slab.shape[-1] - 1):
-        mask = _ramped(slab, channel, transfer)
+    """Give the part of `occluder` that follows from the data of a box with even starts."""
+    total: NDArray[np.float32] = np.zeros(box.shape, np.float32)
+    for channel in range(data.shape[-1] - 1):
+        mask = _ramped(data, channel, transfer)
         if transfer.clip[channel].any():
-            mask[_cut_off(box, transfer.clip[channel], first, slab.shape)] = 0
+            mask[_cut_off(volume, transfer.clip[channel], box)] = 0
         total += mask
     np.minimum(total, 1, out=total)
-    total *= _ramped(slab, -1, transfer)
+    total *= _ramped(data, -1, transfer)
     even = np.pad(total, [(0, n % 2) for n in total.shape], mode="edge")
-    z, y, x = (n // 2 for n in even.shape)
-    mean: NDArray[np.float32] = even.reshape(z, 2, y, 2, x, 2).mean(axis=(1, 3, 5))
-    return np.rint(mean * 255).astype(np.uint8)
+    # One axis after the other: the same bits whatever the box.
+    pairs = even[::2] + even[1::2]
+    rows = pairs[:, ::2] + pairs[:, 1::2]
+    cells = rows[:, :, ::2] + rows[:, :, 1::2]
+    return np.rint(cells * np.float32(255 / 8)).astype(np.uint8)
 
 
 def _cut_off(
-    volume: VolumeSource | Volume, plane: NDArray[np.float64], first: int, shape: tuple[int, ...]
+    volume: VolumeSource | Volume, plane: NDArray[np.float64], box: Box
 ) -> NDArray[np.bool_]:
-    """Give which voxels of a slab that begins at plane `first` lie before a clip plane."""
-    starts, lengths = (first, 0, 0), shape[:3]
+    """Give which voxels of a box lie before a clip plane."""
     side = np.full(1, plane[3])
-    for axis, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-        centres = (np.arange(start, start + length) + 0.5) * volume.spacing_voxels[axis]
+    for axis, (start, stop) in enumerate(zip(box.start, box.stop, strict=True)):
+        centres = (np.arange(start, stop) + 0.5) * volume.spacing_voxels[axis]
         reach = plane[axis] * (centres - volume.extent_voxels[axis] / 2)
         side = side + np.expand_dims(reach, tuple(i for i in range(3) if i != axis))
-    return np.broadcast_to(side < 0, lengths)
+    return np.broadcast_to(side < 0, box.shape)
 
 
 def _ramped(data: NDArray[Any], channel: int, transfer: Transfer) -> NDArray[np.float32]:

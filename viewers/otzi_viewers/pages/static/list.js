@@ -14,7 +14,7 @@ function filter() {
     card.hidden = !isFound;
     n += isFound;
   }
-  document.getElementById("found").textContent = `${n} tomograms`;
+  document.getElementById("found").textContent = n === 1 ? "1 tomogram" : `${n} tomograms`;
 }
 
 for (const input of [search, ...kinds]) input.addEventListener("input", filter);

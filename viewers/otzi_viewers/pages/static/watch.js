@@ -18,7 +18,7 @@ function errorTexts(layer) {
   return new Set(messages.filter((m) => m.severity === ERROR_SEVERITY).map((m) => m.message));
 }
 
-/** What is wrong in a viewer now: `kind` is data, shader or chunks. */
+/** What is wrong in a viewer now: `kind` is data, shader, chunks or graphics. */
 async function findProblems(viewer) {
   const problems = [];
   for (const { name, layer } of viewer.layerManager.managedLayers) {
@@ -35,6 +35,7 @@ async function findProblems(viewer) {
     failed += statistics[FAILED_VISIBLE_CHUNKS];
   }
   if (failed) problems.push({ kind: "chunks", layer: "", text: `${failed} chunks cannot be read` });
+  if (viewer.display.gl.isContextLost()) problems.push({ kind: "graphics", layer: "", text: "" });
   return problems;
 }
 

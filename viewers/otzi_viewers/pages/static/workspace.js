@@ -4,6 +4,7 @@ const facts = JSON.parse(document.getElementById("facts").textContent);
 const frame = document.getElementById("viewer");
 const api = `../api/${facts.tomogram}/`;
 const POLL_MILLISECONDS = 1000;
+const LEAST_PIXELS_WITH_SLIDERS = 700;
 const byId = (id) => document.getElementById(id);
 const all = (selector) => [...document.querySelectorAll(selector)];
 
@@ -26,12 +27,12 @@ async function ask(action, document_) {
   return answer;
 }
 
-/** Send one after the other, and show what comes back. */
-function act(action, document_) {
+/** Send one after the other, show what comes back, and say that it is done. */
+function act(action, document_, done = "") {
   sending = sending.then(async () => {
     try {
       show(await (await ask(action, document_)).json());
-      say("");
+      say(done);
     } catch (error) {
       say(error.message);
     }
@@ -39,7 +40,9 @@ function act(action, document_) {
   return sending;
 }
 
-function fill(select, products, chosen, none) {
+/** Offer products to choose from, at least so many; where there are fewer there is no choice. */
+function fill(select, products, chosen, none, least) {
+  select.closest("label").hidden = products.length < least;
   const wanted = none === null ? products : ["", ...products];
   if (wanted.join() !== [...select.options].map((o) => o.value).join()) {
     select.replaceChildren(...wanted.map((p) => new Option(p || none, p)));
@@ -48,17 +51,20 @@ function fill(select, products, chosen, none) {
 }
 
 function show(status) {
-  fill(byId("segmentation"), status.segmentations, status.segmentation, null);
-  fill(byId("beside"), status.segmentations, status.beside, "none");
-  byId("strokes").textContent = `${status.n_strokes} strokes`;
+  fill(byId("segmentation"), status.segmentations, status.segmentation, null, 1);
+  fill(byId("beside"), status.segmentations, status.beside, "none", 2);
+  const { n_strokes: nStrokes } = status;
+  byId("strokes").textContent = nStrokes === 1 ? "1 stroke" : `${nStrokes} strokes`;
   for (const button of all(".layout")) {
     button.ariaPressed = String(button.dataset.layout === status.layout);
   }
   byId("problems").replaceChildren(
     ...status.problems.map((text) => Object.assign(document.createElement("li"), { textContent: text })),
   );
+  byId("curves").hidden = status.segmentation !== facts.status.segmentation;
   const { job } = status;
-  byId("job").textContent = job ? `${job.name}: ${job.state} ${job.text}` : "";
+  const took = job && `${job.name}: ${job.state}, ${Math.round(job.seconds)} s`;
+  byId("job").textContent = job ? [took, job.text].filter(Boolean).join(": ") : "";
   byId("job").className = job ? job.state : "";
   byId("label").disabled = job?.state === "running";
   clearTimeout(poll);
@@ -86,6 +92,10 @@ function draw(points) {
   act("draw", { schema: 1, tomogram, classes, strokes: [stroke] });
 }
 
+function save() {
+  act("save", {}, "saved: it opens like this from now on, and otzi render draws so");
+}
+
 async function saveFigure() {
   try {
     say("drawing the figure");
@@ -101,10 +111,16 @@ async function saveFigure() {
   }
 }
 
+/** Open or close the controls of the chosen layer, beside the panels. */
+function showSliders(isShown) {
+  const { selectedLayer } = frame.contentWindow.viewer;
+  selectedLayer.visible = isShown ?? !selectedLayer.visible;
+}
+
 const KEYS = {
   u: () => act("undo"),
   j: () => act("label"),
-  g: () => act("save"),
+  g: () => save(),
   q: () => nextClass(-1),
   w: () => nextClass(1),
   "[": () => chooseRadius(Number(byId("radius").value) - 0.5),
@@ -143,9 +159,11 @@ function listen() {
   for (const name of ["segmentation", "beside"]) {
     byId(name).addEventListener("change", () => act("show", { [name]: byId(name).value }));
   }
-  for (const action of ["undo", "label", "save"]) {
+  for (const action of ["undo", "label"]) {
     byId(action).addEventListener("click", () => act(action));
   }
+  byId("save").addEventListener("click", save);
+  byId("sliders").addEventListener("click", () => showSliders());
   byId("figure").addEventListener("click", saveFigure);
   byId("radius").addEventListener("input", () => chooseRadius(byId("radius").value));
   document.addEventListener("keydown", key);
@@ -156,6 +174,7 @@ function begin() {
   drawing = new Drawing(frame, draw, progress, key);
   watchProblems(frame, (problems) => act("report", { problems }));
   choose("move");
+  if (frame.clientWidth < LEAST_PIXELS_WITH_SLIDERS) showSliders(false);
   document.body.dataset.ready = "true";
 }
 

@@ -26,7 +26,11 @@ __all__ = ["SOURCE", "cache_folder", "compiler", "kernel_library", "library_path
 
 SOURCE = Path(__file__).parent
 _ENTRY = "processor.cpp"
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
+_FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC"),
+    # Change no bit: nobody reads errno or the flags of the floating-point unit.
+    *("-fno-math-errno", "-fno-trapping-math"),
+)
 _NAMES = ("c++", "g++", "clang++")
 _REMEDY = "install g++ (Debian: apt-get install g++), or set CXX to a compiler"
 
@@ -81,7 +85,7 @@ def compiler() -> str:
         if found := shutil.which(name):
             return found
     looked = f"CXX={asked}" if asked else ", ".join(("$CXX", *_NAMES))
-    raise NoCompiler(f"drawing needs a C++ compiler, looked for {looked}: {_REMEDY}")
+    raise NoCompiler(f"no C++ compiler, looked for {looked}: {_REMEDY}")
 
 
 def cache_folder() -> Path:

@@ -7,11 +7,19 @@
 
 #define OTZI_CALL static __device__ __forceinline__
 
+#ifdef OTZI_COUNT_FETCHES  // what a frame's time is compared with, by the benchmark
+__device__ u64 n_fetches;
+#define OTZI_COUNT_ONE() atomicAdd(&n_fetches, (u64)1)
+#else
+#define OTZI_COUNT_ONE()
+#endif
+
 struct f4 { float x, y, z, w; };
 OTZI_CALL float lane(const f4 &v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
 OTZI_CALL f4 fetch_pack(const Params &p, int pack, float z, float y, float x) {
     // Normalised reads of the whole volume; a brick's texture begins at its first sample.
+    OTZI_COUNT_ONE();
     float4 v = tex3D<float4>(p.data[pack], x - p.held_first[2], y - p.held_first[1],
                              z - p.held_first[0]);
     return {v.x, v.y, v.z, v.w};
@@ -24,16 +32,20 @@ OTZI_CALL float fetch_occluder(const Params &p, const float *z, const float *y, 
                                const float *weight) {
     bool inside = z[0] >= 0.0f && z[0] <= p.occluder_end[0] && y[0] >= 0.0f &&
                   y[0] <= p.occluder_end[1] && x[0] >= 0.0f && x[0] <= p.occluder_end[2];
-    return inside ? weight[0] * tex3D<float>(p.occluder, x[0], y[0], z[0]) : 0.0f;
+    if (!inside) return 0.0f;
+    OTZI_COUNT_ONE();
+    return weight[0] * tex3D<float>(p.occluder, x[0], y[0], z[0]);
 }
 
 OTZI_CALL float fetch_cone(const Params &p, int level, float z, float y, float x) {
+    OTZI_COUNT_ONE();
     return tex3D<float>(p.cones[level], x, y, z);
 }
 
 struct Darkness { float occluded, shaded; };
 
 OTZI_CALL Darkness fetch_light(const Params &p, float z, float y, float x) {
+    OTZI_COUNT_ONE();
     float2 found = tex3D<float2>(p.light, x, y, z);
     return {found.x, found.y};
 }
@@ -48,6 +60,14 @@ typedef u8 narrow4 __attribute__((vector_size(4)));
 typedef u16 wide4 __attribute__((vector_size(8)));
 OTZI_CALL float lane(const f4 &v, int i) { return v[i]; }
 
+// The texture units of a GPU weigh in 1/256: so does a processor that is to be compared with one.
+#ifdef OTZI_WEIGHT_STEPS
+#define OTZI_WEIGHT(weight) \
+    (floorf((weight) * OTZI_WEIGHT_STEPS + 0.5f) * (1.0f / OTZI_WEIGHT_STEPS))
+#else
+#define OTZI_WEIGHT(weight) (weight)
+#endif
+
 struct Edge { int before, after; float weight; };
 
 OTZI_CALL Edge edge(float coordinate, int length) {
@@ -57,7 +77,7 @@ OTZI_CALL Edge edge(float coordinate, int length) {
     int last = length - 1;
     int before = first < 0 ? 0 : first > last ? last : first;
     int after = first + 1 < 0 ? 0 : first + 1 > last ? last : first + 1;
-    return {before, after, shifted - below};
+    return {before, after, OTZI_WEIGHT(shifted - below)};
 }
 
 template <typename Four>
@@ -135,7 +155,9 @@ OTZI_CALL Edges edges(f8 coordinate, int length) {
     i8 next = first + 1;
     i8 before = first < 0 ? last ^ last : first > last ? last : first;
     i8 after = next < 0 ? last ^ last : next > last ? last : next;
-    return {before, after, shifted - __builtin_convertvector(first, f8)};
+    f8 weight = shifted - __builtin_convertvector(first, f8);
+    for (int i = 0; i < 8; i++) weight[i] = OTZI_WEIGHT(weight[i]);
+    return {before, after, weight};
 }
 
 // Σ weight · occluder at points of a batch, in samples of the occluder; outside nothing stands.

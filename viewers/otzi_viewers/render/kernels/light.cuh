@@ -119,5 +119,7 @@ OTZI_CALL Darkness darkness(const Params &p, const float *at, u32 key) {
     return dark;
 }
 
-// What is left of the light where `darkness` of it is replaced by the tint.
-OTZI_CALL float lit(float darkness, float tint) { return 1.0f - darkness * (1.0f - tint); }
+// What comes to a point where `darkness` of the light is replaced by the tint.
+OTZI_CALL float lit(float darkness, float tint, float light) {
+    return light - darkness * (light - tint);
+}

@@ -126,7 +126,8 @@ OTZI_CALL Sample sample_classes(const Params &p, const float *at, const float *p
 OTZI_CALL void light_point(const Params &p, const float *at, u32 key, float *light) {
     Darkness dark = darkness(p, at, key);
     for (int i = 0; i < 3; i++)
-        light[i] = lit(dark.occluded, p.ao_tint[i]) * lit(dark.shaded, p.shadow_tint[i]);
+        light[i] = lit(dark.occluded, p.ao_tint[i], 1.0f) *
+                   lit(dark.shaded, p.shadow_tint[i], p.lamp_color[i]);
 }
 
 OTZI_CALL Ray new_ray() {

@@ -7,6 +7,10 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
+#ifdef __CUDACC_RTC__  // no <math.h> there
+#define INFINITY __int_as_float(0x7F800000)
+#endif
+
 #define OTZI_LANES 16
 #define OTZI_CONES 5
 
@@ -63,6 +67,7 @@ struct Params {
 
     float lamp[3];
     float lamp_radius;
+    float lamp_color[3];
     float shadow_start;
     float shadow_length;
     float shadow_strength;

@@ -10,7 +10,17 @@ from ctypes import Structure, c_float, c_int, c_uint32, c_uint64, sizeof
 
 import numpy as np
 
-__all__ = ["CONES", "LANES", "LIGHTINGS", "LOOKS", "RAY", "Params", "expected_layout", "new_rays"]
+__all__ = [
+    "CONES",
+    "LANES",
+    "LIGHTINGS",
+    "LOOKS",
+    "RAY",
+    "Params",
+    "expected_layout",
+    "layout_assertions",
+    "new_rays",
+]
 
 LANES = 16
 """Channels, at most: classes and the density."""
@@ -65,6 +75,7 @@ class Params(Structure):
         ("shadow_line", _Vector),
         ("lamp", _Vector),
         ("lamp_radius", c_float),
+        ("lamp_color", _Vector),
         ("shadow_start", c_float),
         ("shadow_length", c_float),
         ("shadow_strength", c_float),
@@ -124,3 +135,21 @@ def expected_layout() -> list[int]:
     """Give what the kernel's ``layout`` must say: sizes of both structures, offsets of fields."""
     offsets = (getattr(Params, name).offset for name in _CHECKED)
     return [sizeof(Params), RAY.itemsize, *offsets]
+
+
+def layout_assertions() -> str:
+    """Give C++ that compiles only where both structures are laid out as here, field by field."""
+    params = {name: getattr(Params, name).offset for name, *_ in Params._fields_}
+    ray = {name: offset for name, (_, offset, *_) in (RAY.fields or {}).items()}
+    lines = ['#include "layout.cuh"']
+    for structure, size, offsets in (
+        ("Params", sizeof(Params), params),
+        ("Ray", RAY.itemsize, ray),
+    ):
+        lines.append(f'static_assert(sizeof({structure}) == {size}, "{structure}");')
+        lines += [
+            f"static_assert(first_word(counted<{structure}>().{name}) == {offset // 4}, "
+            f'"{structure}.{name}");'
+            for name, offset in offsets.items()
+        ]
+    return "\n".join(lines) + "\n"

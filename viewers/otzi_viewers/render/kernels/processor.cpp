@@ -1,5 +1,6 @@
 // What a processor calls: tiles of rays, from as many threads as there are.
 #include <stddef.h>
+#include "bake.cuh"
 #include "looks.cuh"
 
 extern "C" {
@@ -25,25 +26,12 @@ void march(const Params *params, const float *origins, const float *directions, 
         look_along(*params, origins + 3 * i, directions + 3 * i, pixels[i], rays[i]);
 }
 
-// Occlusion and shadow, 255 being 1, of planes of the occluder's grid; nothing where nothing is near.
+// Occlusion and shadow of planes of the occluder's grid.
 void bake(const Params *params, u8 *light, int first, int last) {
-    const Params &p = *params;
-    const int *shape = p.occluder_shape;
+    const int *shape = params->occluder_shape;
     for (int z = first; z < last; z++)
         for (int y = 0; y < shape[1]; y++)
-            for (int x = 0; x < shape[2]; x++) {
-                u8 *to = light + 2 * (((size_t)z * shape[1] + y) * shape[2] + x);
-                float at[3] = {2 * z + 1.0f, 2 * y + 1.0f, 2 * x + 1.0f};
-                if (empty_bricks(p, at) > 1) {
-                    to[0] = to[1] = 0;
-                    continue;
-                }
-                for (int axis = 0; axis < 3; axis++)
-                    at[axis] = at[axis] / p.texels[axis] - p.extent[axis] / 2;
-                u32 key = draw_key(p.seed, OTZI_WHOLE_RAY, z, y * shape[2] + x);
-                to[0] = (u8)(ambient_occlusion(p, at[0], at[1], at[2], key) * 255.0f + 0.5f);
-                to[1] = (u8)(cone_shadow(p, at[0], at[1], at[2], key) * 255.0f + 0.5f);
-            }
+            for (int x = 0; x < shape[2]; x++) bake_place(*params, light, z, y, x);
 }
 
 float probe_occlusion(const Params *params, const float *point, u32 key) {

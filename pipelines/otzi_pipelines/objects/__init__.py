@@ -1,0 +1,1 @@
+"""Objects: connected voxels of a class, counted, measured and numbered out of core."""
