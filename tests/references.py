@@ -39,7 +39,7 @@ def mode_level(labels: np.ndarray) -> np.ndarray:
 
 
 def isodata_of_values(values: np.ndarray) -> float:
-    """Give the Ridler-Calvard threshold of values in [0, 1], NaN where all are the same."""
+    """Give the Ridler-Calvard threshold of whole numbers, NaN where all are the same."""
     if len(np.unique(values)) < 2:
         return float("nan")
     threshold = values.mean()

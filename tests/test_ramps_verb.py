@@ -62,7 +62,7 @@ def test_curve_is_that_of_the_whole_volume(tomo: Tomogram, dtype: str) -> None:
     codes = codes_of(tomo.array("probs/net")[...])
     curves = zarr.open_array(tomo.path("ramps/net") / "thresholds", mode="r")[:]
     highest = 255 if dtype == "uint8" else 16383
-    expected = [[isodata_of_values(s / highest) for s in one] for one in codes]
+    expected = [[isodata_of_values(s) / highest for s in one] for one in codes]
     np.testing.assert_allclose(curves, expected, atol=1e-6)
     ramps = tomo.attributes("ramps/net")["ramps"]
     assert list(ramps) == ["background", "membrane", "lumen"]

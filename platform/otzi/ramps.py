@@ -47,13 +47,14 @@ def isodata(histogram: NDArray[np.integer[Any]]) -> float:
 
 def _isodata(histogram: NDArray[np.integer[Any]]) -> tuple[float, float]:
     """Give the threshold and the contrast: the deviation between the two sides of it."""
-    values = np.arange(len(histogram)) / (len(histogram) - 1)
-    count, total = np.cumsum(histogram, dtype=np.int64), np.cumsum(histogram * values)
+    # In whole numbers: on which side a value lies that is the threshold must not hang on rounding.
+    counts = histogram.astype(np.int64)
+    count, total = np.cumsum(counts), np.cumsum(counts * np.arange(len(counts)))
     if np.count_nonzero(histogram) < 2:
         return float("nan"), 0.0
     threshold = total[-1] / count[-1]
     for _ in range(_MAX_ITERATIONS):
-        split = int(np.searchsorted(values, threshold, side="right")) - 1
+        split = int(threshold)
         below, above = count[split], count[-1] - count[split]
         low, high = total[split] / below, (total[-1] - total[split]) / above
         following = (low + high) / 2
@@ -61,7 +62,8 @@ def _isodata(histogram: NDArray[np.integer[Any]]) -> tuple[float, float]:
             break
         threshold = following
     contrast = (high - low) * np.sqrt(float(below) * float(above)) / count[-1]
-    return float(threshold), float(contrast)
+    largest = len(counts) - 1
+    return float(threshold / largest), float(contrast / largest)
 
 
 @dataclass(frozen=True)

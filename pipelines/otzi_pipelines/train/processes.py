@@ -94,6 +94,7 @@ def together(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Team(distributed.get_rank(), distributed.get_world_size()), device
+        distributed.barrier()  # whoever leaves earlier would take the others' connections along
     finally:
         distributed.destroy_process_group()
 
