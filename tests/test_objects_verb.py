@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from scipy import ndimage
 
 from labelled import add_labels
-from otzi import cli
 from otzi.collection import open_collection
 from otzi_pipelines.objects.star import particle_columns
 
@@ -23,14 +21,6 @@ if TYPE_CHECKING:
     from otzi.tomogram import Tomogram
 
 SHAPE = (10, 20, 30)
-
-
-@pytest.fixture(autouse=True)
-def verb_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the verb known where the package was installed before there was one."""
-    entry = EntryPoint("objects", "otzi_pipelines.objects.verb:command", "otzi.commands")
-    known = cli._verbs() | {"objects": entry}
-    monkeypatch.setattr(cli, "_verbs", lambda: known)
 
 
 def boxes() -> np.ndarray:

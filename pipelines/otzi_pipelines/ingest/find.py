@@ -58,19 +58,22 @@ def _within(folder: Path) -> Iterator[Path]:
 
 def is_source_name(name: str) -> bool:
     """Tell by its ending whether a file is an MRC file, compressed or not."""
-    stem, _, ending = name.lower().rpartition(".")  # as text: watchers ask of thousands
-    if f".{ending}" in _PACKED_SUFFIXES:
-        stem, _, ending = stem.rpartition(".")
-    return bool(stem) and f".{ending}" in _SUFFIXES
+    return _has_ending(_unpacked_name(name), _SUFFIXES)
 
 
-def _unpacked_name(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix.lower() in _PACKED_SUFFIXES else path
+def _unpacked_name(name: str) -> str:
+    return name.rpartition(".")[0] if _has_ending(name, _PACKED_SUFFIXES) else name
+
+
+def _has_ending(name: str, endings: set[str]) -> bool:
+    """Tell whether a name ends so, as text: watchers ask of thousands."""
+    stem, point, ending = name.rpartition(".")
+    return bool(stem) and point + ending.lower() in endings
 
 
 def tomogram_id(path: Path, template: str = "{stem}") -> str:
     """Give the id of a file: its stem in the template, ``_`` for whatever a name cannot hold."""
-    name = template.replace("{stem}", _unpacked_name(path).stem)
+    name = template.replace("{stem}", Path(_unpacked_name(path.name)).stem)
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
     name = re.sub(r"\.{2,}", ".", name).lstrip("_.-")
     return name[:128] or "tomogram"

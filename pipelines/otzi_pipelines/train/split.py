@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from otzi.errors import UsageError
-from otzi.split import PARTS, Part, Split, read_split, write_split
+from otzi.split import Split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["PARTS", "Part", "Split", "read_split", "split_evenly", "write_split"]
+    from otzi.split import Part
+
+__all__ = ["split_evenly"]
 
 
 def split_evenly(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
+from operator import floordiv
 from typing import TYPE_CHECKING
 
 from otzi.errors import UsageError
@@ -21,7 +23,7 @@ MOST_SHARD_VOXELS = 256
 """Side of what lies in one file, where nothing else is asked for."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LevelGrid:
     """How one array of a pyramid is cut; every shape is ``(z, y, x)`` or ``(c, z, y, x)``."""
 
@@ -37,7 +39,7 @@ class LevelGrid:
         """Number of shards along each axis."""
         return tuple(-(-n // s) for n, s in zip(self.shape, self.shard, strict=True))
 
-    @property
+    @cached_property  # asked for every chunk that is read
     def chunks_per_shard(self) -> tuple[int, ...]:
         """Number of inner chunks along each axis of a shard, those beyond the array included."""
         return tuple(s // c for s, c in zip(self.shard, self.chunk, strict=True))
@@ -49,7 +51,7 @@ class LevelGrid:
 
     def shard_of(self, chunk: tuple[int, ...]) -> tuple[int, ...]:
         """Give the shard in which a chunk lies."""
-        return tuple(i // m for i, m in zip(chunk, self.chunks_per_shard, strict=True))
+        return tuple(map(floordiv, chunk, self.chunks_per_shard))
 
     def chunks_of(self, shard: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         """Yield the index of every chunk of a shard that holds voxels of the array, in C order."""

@@ -12,7 +12,6 @@ import threading
 from collections import defaultdict
 from itertools import chain, islice, product
 from math import prod
-from operator import floordiv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +79,6 @@ class LevelArray:
         self._shards = {
             shard: (self.path / key, states[key], sizes[key]) for shard, key in keys.items()
         }
-        self._chunks_per_shard = self.grid.chunks_per_shard
         self._digest = hashlib.sha256(manifest).hexdigest()
         self._cache = ChunkCache(cache_bytes)
 
@@ -141,26 +139,21 @@ class LevelArray:
         """Give the bytes of chunks, those of several shards at the same time."""
         groups: dict[ChunkIndex, list[ChunkIndex]] = defaultdict(list)
         for index in indices:
-            groups[self._shard_of(index)].append(index)
+            groups[self.grid.shard_of(index)].append(index)
 
         def read(members: list[ChunkIndex]) -> list[bytes | None]:
-            shard = open_shard(
-                *self._shards[self._shard_of(members[0])], prod(self._chunks_per_shard)
-            )
+            place = self._shards[self.grid.shard_of(members[0])]
+            shard = open_shard(*place, prod(self.grid.chunks_per_shard))
             return shard.read([self._place(index) for index in members])
 
         each = groups.values()
         data = map(read, each) if len(each) < 2 else fetchers().map(read, each)
         return dict(zip(chain(*each), chain.from_iterable(data), strict=True))
 
-    def _shard_of(self, index: ChunkIndex) -> ChunkIndex:
-        """Give the shard in which a chunk lies."""
-        return tuple(map(floordiv, index, self._chunks_per_shard))
-
     def _place(self, index: ChunkIndex) -> int:
         """Give the place of a chunk in the index of its shard."""
         place = 0
-        for i, m in zip(index, self._chunks_per_shard, strict=True):
+        for i, m in zip(index, self.grid.chunks_per_shard, strict=True):
             place = place * m + i % m
         return place
 
@@ -169,7 +162,7 @@ class LevelArray:
         try:
             chunk = self.encoding.decode(data, buffer)
         except (ValueError, RuntimeError) as error:
-            path, *_ = self._shards[self._shard_of(index)]
+            path, *_ = self._shards[self.grid.shard_of(index)]
             raise CorruptShard(
                 f"{path} is damaged in chunk {index}: {error}; make the product again"
             ) from error
